@@ -1,0 +1,181 @@
+"""Named parts: the frozen dataclasses and functions that a configuration is made of.
+
+A part has a name, so that a configuration can be written as JSON (``encode``, ``decode``) or as
+text on a command line (``parse``, ``describe``), and read back without executing anything:
+``best_of_n(n=32)`` is a name and literal keywords, never Python code. Somebody else's parts
+(a net, an agent) become readable by decorating them with ``register``.
+"""
+
+import ast
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flowpolicy.errors import InvalidConfig, unknown_name
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+_PARTS: dict[str, Callable[..., Any]] = {}
+_NAMES: dict[Callable[..., Any], str] = {}
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Registers a frozen dataclass, or a function that is used as it stands, under ``name``.
+
+    Raises ``InvalidConfig`` where the name is taken by something else, or a class is not a frozen
+    dataclass.
+    """
+
+    def decorate(thing: T) -> T:
+        if isinstance(thing, type):
+            parameters = getattr(thing, "__dataclass_params__", None)
+            if parameters is None or not parameters.frozen:
+                raise InvalidConfig(f"part {name!r}: {thing.__name__} must be a frozen dataclass")
+        known = _PARTS.get(name)
+        if known is not None and known.__qualname__ != thing.__qualname__:
+            raise InvalidConfig(f"part {name!r} is already registered as {known.__qualname__}")
+        _PARTS[name] = thing
+        _NAMES[thing] = name
+        return thing
+
+    return decorate
+
+
+def lookup(name: str) -> Callable[..., Any]:
+    """The part registered under ``name``; ``UnknownName`` otherwise."""
+    if name not in _PARTS:
+        raise unknown_name("part", name, _PARTS)
+    return _PARTS[name]
+
+
+def name_of(part: Any) -> str:
+    """The name under which ``part`` (an instance, class or function) is registered."""
+    for candidate in (part, type(part)):
+        try:
+            if candidate in _NAMES:
+                return _NAMES[candidate]
+        except TypeError:
+            continue
+    raise InvalidConfig(
+        f"{part!r} is not a registered part; decorate its class with @flowpolicy.register('name')"
+    )
+
+
+def is_part(value: Any) -> bool:
+    """Whether ``value`` is a part: a registered function, or an instance of a registered class."""
+    if isinstance(value, types.FunctionType):
+        return value in _NAMES
+    return type(value) in _NAMES
+
+
+def encode(value: Any) -> Any:
+    """Strict-JSON form of a part, or of a tuple, mapping or number."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidConfig(f"{value!r} cannot be written as strict JSON")
+        return value
+    if isinstance(value, tuple | list):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): encode(v) for k, v in value.items()}
+    name = name_of(value)
+    if isinstance(value, types.FunctionType):
+        return {"part": name}
+    fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    return {"part": name, **fields}
+
+
+def decode(tree: Any) -> Any:
+    """Inverse of ``encode``; lists come back as tuples. Unknown names and fields are errors."""
+    if isinstance(tree, list):
+        return tuple(decode(v) for v in tree)
+    if not isinstance(tree, dict):
+        return tree
+    if "part" not in tree:
+        return {k: decode(v) for k, v in tree.items()}
+    name = tree["part"]
+    if not isinstance(name, str):
+        raise InvalidConfig(f"part name must be text, not {name!r}")
+    return _build(name, {k: decode(v) for k, v in tree.items() if k != "part"})
+
+
+def _build(name: str, fields: dict[str, Any]) -> Any:
+    thing = lookup(name)
+    if not isinstance(thing, type):
+        if fields:
+            raise InvalidConfig(f"{name} takes no arguments, got {', '.join(fields)}")
+        return thing
+    known = {f.name for f in dataclasses.fields(thing) if f.init}
+    for field in fields:
+        if field not in known:
+            raise unknown_name(f"field of {name}", field, known)
+    try:
+        part = thing(**fields)
+    except TypeError as error:
+        raise InvalidConfig(f"{name}: {error}") from None
+    _check_types(name, part)
+    return part
+
+
+def _check_types(name: str, part: Any) -> None:
+    hints = typing.get_type_hints(type(part))
+    for field in dataclasses.fields(part):
+        value, hint = getattr(part, field.name), hints[field.name]
+        wrong = (
+            (hint is int and (not isinstance(value, int) or isinstance(value, bool)))
+            or (hint is bool and not isinstance(value, bool))
+            or (hint is str and not isinstance(value, str))
+            or (hint is float and (not isinstance(value, float | int) or isinstance(value, bool)))
+        )
+        if wrong:
+            raise InvalidConfig(f"{name}.{field.name} must be {hint.__name__}, got {value!r}")
+
+
+def parse(text: str) -> Any:
+    """Reads ``name`` or ``name(key=value, ...)``; values are literals or parts themselves."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise InvalidConfig(
+            f"cannot read {text!r}; write a name, or name(key=value, ...), as in best_of_n(n=32)"
+        ) from None
+    return _from_node(node, text)
+
+
+def _from_node(node: ast.expr, text: str) -> Any:
+    if isinstance(node, ast.Name):
+        return _build(node.id, {})
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.args:
+            raise InvalidConfig(f"{text!r}: every value needs its name, as in best_of_n(n=32)")
+        fields = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise InvalidConfig(f"{text!r}: ** is not understood here")
+            fields[keyword.arg] = _from_node(keyword.value, text)
+        return _build(node.func.id, fields)
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_from_node(item, text) for item in node.elts)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise InvalidConfig(f"{text!r}: only names, numbers, text and tuples are read") from None
+
+
+def describe(value: Any) -> str:
+    """Text that ``parse`` reads back: ``best_of_n(n=32)``."""
+    if isinstance(value, tuple):
+        inner = ", ".join(describe(v) for v in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if not is_part(value):
+        return repr(value)
+    name = name_of(value)
+    if isinstance(value, types.FunctionType):
+        return name
+    fields = [f.name for f in dataclasses.fields(value) if f.init]
+    return f"{name}({', '.join(f'{f}={describe(getattr(value, f))}' for f in fields)})"

@@ -1,0 +1,65 @@
+"""The vocabulary that every floor shares: array aliases, ``Transition``, ``Spec``, ``Metrics``."""
+
+import dataclasses
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from flowpolicy.parts import register
+
+Key = PRNGKeyArray
+Scalar = Float[Array, ""]
+Vector = Float[Array, "d"]
+Observation = Any  # a pytree of arrays; an MLP sees its leaves concatenated
+Metrics = dict[str, Array]
+
+
+class Transition(eqx.Module):
+    """One h-step transition, or a batch of them. No agent knows h or gamma: they are in here.
+
+    obs:       observation at the chunk's first step (pytree)
+    action:    the chunk, flattened, in [-1, 1], D = h * action size
+    reward:    sum of gamma^i r_i inside the chunk
+    discount:  gamma^h, or 0 where the value must not be bootstrapped
+    next_obs:  observation after the chunk's last real step (pytree)
+    mask:      1 where an entry of the action is real, 0 past an episode's end; for cloning losses
+    weight:    1 where the sample may teach the critic, else 0
+    """
+
+    obs: Observation
+    action: Float[Array, "*batch d"]
+    reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    next_obs: Observation
+    mask: Float[Array, "*batch d"]
+    weight: Float[Array, "*batch"]
+
+
+@register("spec")
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What an agent must know of its problem before it sees data."""
+
+    obs: Any
+    """Shape of one observation, or a mapping from field to shape."""
+    action: int
+    """Size of one environment action; every entry lies in [-1, 1]."""
+    offline_updates: int = 0
+    """Updates planned before ``begin_online``; laws that anneal take fractions of it."""
+
+    @property
+    def obs_size(self) -> int:
+        """Number of scalars in one observation."""
+        shapes = self.obs.values() if isinstance(self.obs, dict) else [self.obs]
+        return sum(math.prod(shape) for shape in shapes)
+
+
+def flatten_obs(obs: Observation) -> Vector:
+    """One observation as one vector: its leaves, raveled, in the order of the tree."""
+    leaves = jax.tree.leaves(obs)
+    if len(leaves) == 1:
+        return leaves[0].reshape(-1)
+    return jax.numpy.concatenate([leaf.reshape(-1) for leaf in leaves])
