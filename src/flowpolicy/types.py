@@ -6,15 +6,37 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from flowpolicy.parts import register
 
+ArrayLike = Array | np.ndarray
 Key = PRNGKeyArray
 Scalar = Float[Array, ""]
 Vector = Float[Array, "d"]
 Observation = Any  # a pytree of arrays; an MLP sees its leaves concatenated
 Metrics = dict[str, Array]
+
+
+class Rows(eqx.Module):
+    """Environment steps as they happened, raw, in time order; one row is (s, a, r, s').
+
+    obs:         observation before the step (pytree)
+    action:      the executed action, in [-1, 1]
+    reward:      its reward
+    terminated:  the value stops here: nothing is bootstrapped past this row
+    ended:       the trajectory stops here, by termination or by time-out; the next row, if any,
+                 belongs to another trajectory
+    next_obs:    observation after the step (pytree)
+    """
+
+    obs: Observation
+    action: Float[ArrayLike, "*batch a"]
+    reward: Float[ArrayLike, "*batch"]
+    terminated: Bool[ArrayLike, "*batch"]
+    ended: Bool[ArrayLike, "*batch"]
+    next_obs: Observation
 
 
 class Transition(eqx.Module):

@@ -1,0 +1,46 @@
+"""What the library asks of an environment; everything else about it stays behind this line."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from flowpolicy.types import Observation
+
+
+class Step(NamedTuple):
+    """What one environment step returns.
+
+    terminated: the task is over, the value stops here; truncated: time is up.
+    success:    whether the task counts as solved at this step.
+    """
+
+    obs: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool
+
+
+class Env(Protocol):
+    """One environment. Its random draws depend on the seeds given to ``reset`` alone."""
+
+    name: str
+    obs_shape: tuple[int, ...]
+    action_size: int
+    max_steps: int
+
+    def reset(self, seed: int) -> Observation:
+        """Starts the episode that ``seed`` names and returns its first observation."""
+        ...
+
+    def step(self, action: np.ndarray) -> Step:
+        """Executes one action in [-1, 1]."""
+        ...
+
+    def render(self) -> np.ndarray | None:
+        """An RGB frame (height, width, 3), uint8, or None where this machine cannot draw."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the environment holds."""
+        ...
