@@ -1,1 +1,22 @@
+"""Networks: modules with array-only leaves, and the frozen dataclasses that build them.
 
+A net configuration has one method, ``init(key, spec, action)``, where ``action`` is the size of the
+flattened action chunk. For a flow it returns a module called as ``net(r, t, a, s)``, for a critic
+one called as ``net(s, a)``; both see one sample. Register your own with ``flowpolicy.register``.
+"""
+
+from flowpolicy.nets.embed import Fourier, Plain
+from flowpolicy.nets.mlp import MLP, Linear, MixLinear, MLPCritic, MLPFlow
+from flowpolicy.nets.optimise import Adam, Trainable
+
+__all__ = [
+    "MLP",
+    "Adam",
+    "Fourier",
+    "Linear",
+    "MLPCritic",
+    "MLPFlow",
+    "MixLinear",
+    "Plain",
+    "Trainable",
+]

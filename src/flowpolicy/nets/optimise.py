@@ -1,0 +1,59 @@
+"""Optimisation: a model with the state of its optimiser, stepped by gradients."""
+
+import dataclasses
+from typing import Any, Generic, Self, TypeVar
+
+import equinox as eqx
+import jax
+import optax
+
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.parts import register
+
+M = TypeVar("M")
+
+
+@register("adam")
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015) with the defaults of the papers: no decay, no clipping."""
+
+    rate: float = 3e-4
+    """Learning rate."""
+    clip: float = 0.0
+    """Global norm at which gradients are clipped; 0 for never."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if not self.rate > 0 or self.clip < 0:
+            raise InvalidConfig(f"adam needs rate > 0 and clip >= 0, got {self.rate}, {self.clip}")
+
+    def transform(self) -> optax.GradientTransformation:
+        """The optax transformation."""
+        adam = optax.adam(self.rate)
+        return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
+
+
+class Trainable(eqx.Module, Generic[M]):
+    """A model and its optimiser's state. ``step`` returns the next one."""
+
+    model: M
+    opt_state: Any
+    optimiser: Adam = eqx.field(static=True)
+
+    @classmethod
+    def create(cls, model: M, optimiser: Adam) -> Self:
+        """Starts the optimiser at ``model``."""
+        return cls(model, optimiser.transform().init(model), optimiser)  # pyright: ignore[reportArgumentType]
+
+    def step(self, gradient: M) -> Self:
+        """One step down ``gradient``, a pytree like the model."""
+        # optax multiplies float32 moments with Python and integer scalars: not strict-promotable.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, opt_state = self.optimiser.transform().update(
+                gradient,  # pyright: ignore[reportArgumentType]
+                self.opt_state,
+                self.model,  # pyright: ignore[reportArgumentType]
+            )
+            model = optax.apply_updates(self.model, updates)  # pyright: ignore[reportArgumentType]
+        return type(self)(model, opt_state, self.optimiser)  # pyright: ignore[reportArgumentType]

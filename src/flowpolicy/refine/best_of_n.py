@@ -1,0 +1,58 @@
+"""A single sample of the policy, and the best of several."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.flows import Flow
+from flowpolicy.parts import register
+from flowpolicy.refine.core import Q, from_noise
+from flowpolicy.types import Key, Observation, Vector
+
+
+@register("one_step")
+@dataclasses.dataclass(frozen=True)
+class OneStep:
+    """One jump from noise to the action, clipped to the box."""
+
+    bound: float = 1.0
+    """Actions lie in [-bound, bound]."""
+
+    @property
+    def nfe(self) -> int:
+        """1."""
+        return 1
+
+    def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
+        """One action; the critic is not asked."""
+        del q
+        return jnp.clip(from_noise(key, flow, s), -self.bound, self.bound)
+
+
+@register("best_of_n")
+@dataclasses.dataclass(frozen=True)
+class BestOfN:
+    """N independent jumps, clipped, and the one of highest Q (MVP Eqs. 11-12, QC)."""
+
+    n: int = 32
+    """Number of candidates."""
+    bound: float = 1.0
+    """Actions lie in [-bound, bound]."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.n < 1:
+            raise InvalidConfig(f"best_of_n.n must be at least 1, got {self.n}")
+
+    @property
+    def nfe(self) -> int:
+        """N."""
+        return self.n
+
+    def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
+        """The best of the candidates."""
+        candidates = jax.vmap(lambda k: from_noise(k, flow, s))(jax.random.split(key, self.n))
+        candidates = jnp.clip(candidates, -self.bound, self.bound)
+        return candidates[jnp.argmax(jax.vmap(q)(candidates))]

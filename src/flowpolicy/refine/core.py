@@ -1,0 +1,48 @@
+"""What every refiner is made of: a jump from noise, and Theorem 3.2's displacement."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from flowpolicy.flows import Flow
+from flowpolicy.types import Key, Observation, Scalar, Vector
+
+Q = Callable[[Vector], Scalar]
+
+
+class Refiner(Protocol):
+    """Draws an action from a flow and improves it with a critic."""
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the flow per action; the critic's are not counted."""
+        ...
+
+    def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
+        """One action in [-bound, bound]."""
+        ...
+
+
+def from_noise(key: Key, flow: Flow, s: Observation) -> Vector:
+    """X_{0,1}(a0 | s), a0 ~ N(0, I): a sample of the policy in one jump, not clipped."""
+    a0 = jax.random.normal(key, (flow.action,))
+    return flow.flow(jnp.zeros(()), jnp.ones(()), a0, s)
+
+
+def normalised_gradient(q: Q, a: Vector, kappa: float = 1e-8) -> Vector:
+    """grad Q(a) / (|grad Q(a)|_2 + kappa): a direction of length 1, or 0 where Q is flat."""
+    g = jax.grad(q)(a)
+    # The square root's slope is infinite at 0, so the flat case takes a branch of its own.
+    square = jnp.sum(jnp.square(g))
+    norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return g / (norm + kappa)
+
+
+def displace(q: Q, a: Vector, eta: float | Scalar) -> Vector:
+    """a + eta * grad Q(a) / |grad Q(a)|: the best point of the eta-ball for linearised Q.
+
+    FMQ Theorem 3.2 at r = 0, where the bound on the velocity is a bound on the action.
+    """
+    return a + eta * normalised_gradient(q, a)

@@ -1,0 +1,44 @@
+"""Theorem 3.2 as a refiner."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.flows import Flow
+from flowpolicy.parts import register
+from flowpolicy.refine.best_of_n import BestOfN, OneStep
+from flowpolicy.refine.core import Q, displace
+from flowpolicy.types import Key, Observation, Vector
+
+
+@register("trust_region")
+@dataclasses.dataclass(frozen=True)
+class TrustRegion:
+    """A drawn action moved by eta along the normalised critic gradient (FMQ Theorem 3.2).
+
+    The displacement is the closed-form optimum for linearised Q in the ball of radius eta; the
+    clip to the box comes after it, as in the released code, and is no part of the theorem.
+    """
+
+    eta: float = 0.3
+    """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0."""
+    start: OneStep | BestOfN = OneStep()
+    """How the action is drawn."""
+    bound: float = 1.0
+    """Actions lie in [-bound, bound]."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.eta < 0:
+            raise InvalidConfig(f"trust_region.eta must be at least 0, got {self.eta}")
+
+    @property
+    def nfe(self) -> int:
+        """That of the draw."""
+        return self.start.nfe
+
+    def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
+        """The displaced action."""
+        a = displace(q, self.start(key, flow, q, s), self.eta)
+        return jnp.clip(a, -self.bound, self.bound)
