@@ -1,0 +1,98 @@
+# `make help` says what there is. Needs: make, bash, Python 3.11 or 3.12 with its venv module.
+
+SHELL := bash
+PYTHON ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PACKAGE := $(VENV)/.installed-package
+
+# Every name is tried, not only looked up: a shim may stand for nothing, and some systems ship
+# Python without venv. What PYTHON names is tried first.
+CANDIDATES := $(PYTHON) python3.12 python3.11 python3 python
+FITS := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+
+# Wheels only, every file checked against its hash; one line for every large download.
+# $(1): the lock.
+define install_lock
+	@set -o pipefail; echo "installing what $(1) lists (once; some hundred megabytes)"; \
+	PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input \
+		--progress-bar off --only-binary :all: --require-hashes -r $(1) | \
+	while read -r line; do case "$$line" in \
+		Downloading*MB\)*) echo "  $${line}" ;; \
+		"Installing collected"*) echo "  unpacking (a minute or two)" ;; \
+	esac; done
+endef
+
+.NOTPARALLEL:
+.PHONY: help demo test test-slow lint bench lock clean
+
+help:
+	@echo "make demo       collect data, train, adapt online, evaluate, write a report"
+	@echo "make test       format, lint, types, floors, and all tests but the slow ones"
+	@echo "make test-slow  the same with the slow tests"
+	@echo "make lint       ruff, basedpyright, import-linter"
+	@echo "make bench      the benchmarks; minutes, on a quiet machine"
+	@echo "make lock       resolve pyproject.toml again (UPGRADE=--upgrade: to the newest versions)"
+	@echo "make clean      remove caches and the virtual environment; runs and data stay"
+	@echo "PYTHON=...      the Python to use, if not the first of 3.12 and 3.11 that is found"
+
+demo: $(PACKAGE)
+	@$(BIN)/flowpolicy demo
+
+test: lint
+	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) -m "not slow"
+
+test-slow: lint
+	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS)
+
+lint: $(PACKAGE) $(DEV)
+	@echo "ruff" && $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
+	@echo "basedpyright" && $(BIN)/basedpyright --pythonpath $(BIN)/python
+	@echo "import-linter" && $(BIN)/lint-imports --no-logo
+
+bench: $(PACKAGE)
+	@$(BIN)/python -m benchmarks
+
+# One file for every platform and both Pythons, with hashes and without addresses.
+RESOLVE = $(BIN)/uv pip compile pyproject.toml --group build --universal --fork-strategy fewest \
+	--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--no-emit-find-links --quiet $(UPGRADE)
+
+lock: $(DEV)
+	@$(RESOLVE) -o requirements.lock
+	@$(RESOLVE) --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@found=; for python in $(CANDIDATES); do \
+		if "$$python" -c "$(FITS)" >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "flowpolicy needs Python 3.11 or 3.12, with its venv module; tried: $(strip $(CANDIDATES))" >&2; \
+		echo "Install one of them, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+		exit 1; \
+	fi; \
+	echo "making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV)
+
+$(RUNTIME): requirements.lock $(BIN)/python
+	$(call install_lock,requirements.lock)
+	@touch $@
+
+# The second lock holds the first one, at the same versions.
+$(DEV): requirements-dev.lock $(RUNTIME)
+	$(call install_lock,requirements-dev.lock)
+	@touch $@
+
+$(PACKAGE): pyproject.toml $(RUNTIME)
+	@echo "installing flowpolicy itself"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+		--no-build-isolation --editable .
+	@touch $@
