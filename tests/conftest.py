@@ -1,0 +1,45 @@
+"""What holds for every test: the CPU, strict shapes and dtypes, annotations checked as they run."""
+
+import os
+
+# Also for the processes that tests start, which need no more strictness than a user has.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# From here on every function of flowpolicy that is called checks its annotations, shapes included.
+jaxtyping.install_import_hook("flowpolicy", "beartype.beartype")
+
+# The same examples in every run; what a first call compiles must not count against an example.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps what XLA compiles beside pytest's own cache: a second run need not compile it again.
+
+    Workers share the folder: an entry that is read while it is written counts as a miss.
+    """
+    if getattr(config, "cache", None) is None:
+        return
+    settings = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("xla")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A random key; split it, use each half once."""
+    return jax.random.key(0)
