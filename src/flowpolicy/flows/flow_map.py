@@ -1,13 +1,14 @@
 """The flow map X_{r,t}: one network that jumps from any time to any other of the flow."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 
 from flowpolicy.types import Observation, Scalar, Vector
 
 
+@runtime_checkable
 class Flow(Protocol):
     """What refiners ask of a flow: its action size, and X_{r,t}(a | s)."""
 

@@ -1,6 +1,6 @@
 """Interpolants I(t, x0, x1): the path between noise x0 (t = 0) and an action x1 (t = 1)."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flowpolicy.parts import register
 from flowpolicy.types import Scalar, Vector
 
 
+@runtime_checkable
 class Interpolant(Protocol):
     """A path with I(0, x0, x1) = x0 and I(1, x0, x1) = x1, differentiable in t."""
 

@@ -35,7 +35,7 @@ class MixLinear(eqx.Module):
         )
         self.bias = jnp.zeros(out)
 
-    def __call__(self, *inputs: Vector) -> Vector:
+    def __call__(self, *inputs: Float[Array, "_"]) -> Float[Array, "out"]:
         """Maps one sample, one vector per block."""
         total = self.bias
         for x, weight in zip(inputs, self.weights, strict=True):
@@ -55,7 +55,7 @@ class Linear(eqx.Module):
         self.weight = jax.random.uniform(key, (size, out), minval=-bound, maxval=bound)
         self.bias = jnp.zeros(out)
 
-    def __call__(self, x: Vector) -> Vector:
+    def __call__(self, x: Float[Array, "in"]) -> Float[Array, "out"]:
         """Maps one sample."""
         return x @ self.weight + self.bias
 
@@ -80,7 +80,7 @@ class MLP(eqx.Module):
         self.norms = tuple(eqx.nn.LayerNorm(width) for _ in range(depth)) if norm else ()
         self.last = Linear(key_last, width, out)
 
-    def __call__(self, *inputs: Vector) -> Vector:
+    def __call__(self, *inputs: Float[Array, "_"]) -> Float[Array, "out"]:
         """Maps one sample, one vector per input."""
         x = self._activate(0, self.first(*inputs))
         for i, layer in enumerate(self.hidden, start=1):

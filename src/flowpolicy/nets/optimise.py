@@ -1,7 +1,7 @@
 """Optimisation: a model with the state of its optimiser, stepped by gradients."""
 
 import dataclasses
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -42,11 +42,11 @@ class Trainable(eqx.Module, Generic[M]):
     optimiser: Adam = eqx.field(static=True)
 
     @classmethod
-    def create(cls, model: M, optimiser: Adam) -> Self:
+    def create(cls, model: M, optimiser: Adam) -> "Trainable[M]":
         """Starts the optimiser at ``model``."""
         return cls(model, optimiser.transform().init(model), optimiser)  # pyright: ignore[reportArgumentType]
 
-    def step(self, gradient: M) -> Self:
+    def step(self, gradient: M) -> "Trainable[M]":
         """One step down ``gradient``, a pytree like the model."""
         # optax multiplies float32 moments with Python and integer scalars: not strict-promotable.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -1,7 +1,7 @@
 """What every refiner is made of: a jump from noise, and Theorem 3.2's displacement."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flowpolicy.types import Key, Observation, Scalar, Vector
 Q = Callable[[Vector], Scalar]
 
 
+@runtime_checkable
 class Refiner(Protocol):
     """Draws an action from a flow and improves it with a critic."""
 
