@@ -5,7 +5,7 @@ offline phase, which only laws that anneal look at.
 """
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ class Times(NamedTuple):
     t: Scalar
 
 
+@runtime_checkable
 class TimeLaw(Protocol):
     """A distribution over times."""
 
@@ -155,7 +156,12 @@ class Dyadic:
     """Jumps of length 2^-k on the grid of their length, w in the middle (shortcut models)."""
 
     levels: int = 7
-    """k is uniform over 0 .. levels - 1; the finest grid has 2^levels cells."""
+    """k is uniform over 0 .. levels - 1, at least 1; the finest grid has 2^levels cells."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.levels < 1:
+            raise InvalidConfig(f"dyadic.levels must be at least 1, got {self.levels}")
 
     def __call__(self, key: Key, progress: Scalar) -> Times:
         """Draws one."""
@@ -163,6 +169,6 @@ class Dyadic:
         key_level, key_cell = jax.random.split(key)
         cells = 2 ** jax.random.randint(key_level, (), 0, self.levels)
         cell = jax.random.randint(key_cell, (), 0, cells)
-        length = 1.0 / cells.astype(jnp.float32)
-        r = cell.astype(jnp.float32) * length
+        length = 1.0 / cells.astype(float)
+        r = cell.astype(float) * length
         return Times(r, r + 0.5 * length, r + length)
