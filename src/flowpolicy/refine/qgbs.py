@@ -56,10 +56,11 @@ def _check(steps: int, beam: int, branches: int, snr: float, eta: float) -> None
 class QGBS:
     """FMQ Algorithm 2 as it stands.
 
-    The first beams are dropped after branching, and the uphill step is taken whether or not Q
-    rises, so an action can end below its start: by at most lambda_max eta^2 / 2 a round for a
-    critic whose curvature is at most lambda_max. With steps = 0 it is best-of-``beam``. Every
-    candidate is clipped to the box, as in the released code.
+    The beams are dropped after branching, so where completions are poor an action can end far
+    below its start. The uphill step is taken whether or not Q rises: it loses at most
+    lambda_max eta^2 / 2 against the beam it starts from, for a critic whose curvature is at most
+    lambda_max. With steps = 0 it is best-of-``beam``. Every candidate is clipped to the box, as in
+    the released code.
     """
 
     steps: int = 1
