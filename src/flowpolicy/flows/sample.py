@@ -1,5 +1,6 @@
 """Sampling: jumps of a flow map, integration of its velocity, and the way back to noise."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -19,7 +20,7 @@ def jump(flow: Flow, times: Sequence[float], a: Vector, s: Observation) -> Vecto
     if len(times) < 2:
         raise InvalidConfig(f"times must hold at least a start and an end, got {list(times)}")
     points = [jnp.asarray(t, a.dtype) for t in times]
-    for r, t in zip(points, points[1:], strict=False):
+    for r, t in itertools.pairwise(points):
         a = flow.flow(r, t, a, s)
     return a
 

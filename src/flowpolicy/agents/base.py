@@ -1,0 +1,71 @@
+"""What an agent is: a frozen pytree that acts, explores and is updated.
+
+The training loop, evaluation and ``Policy`` know this page and no concrete agent.
+"""
+
+import abc
+from typing import Any, Protocol, Self, runtime_checkable
+
+import equinox as eqx
+
+from flowpolicy.data.chunk import View
+from flowpolicy.flows import Flow
+from flowpolicy.refine import Refiner
+from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
+
+Memory = Any  # a pytree; empty unless a method streams its actions or keeps history
+
+
+class Agent(eqx.Module):
+    """Parameters, optimiser state and counters of one method. All leaves are arrays.
+
+    Methods see one observation and return the flattened chunk, D = horizon * action size, in
+    [-1, 1]; ``update`` sees a batch. Keys come first and are used once. The caller jits.
+    """
+
+    @abc.abstractmethod
+    def memory(self) -> Memory:
+        """The memory before the first observation of an episode."""
+
+    @abc.abstractmethod
+    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """The chunk to execute, in behaviour and in evaluation."""
+
+    @abc.abstractmethod
+    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """The chunk to execute while collecting; ``act`` for methods without added noise."""
+
+    @abc.abstractmethod
+    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+        """One gradient step on a batch (leading axis on every leaf)."""
+
+    @abc.abstractmethod
+    def begin_online(self, key: Key) -> "Agent":
+        """The agent of the online phase."""
+
+    @abc.abstractmethod
+    def flow(self) -> Flow:
+        """The flow that refiners draw from."""
+
+    @abc.abstractmethod
+    def value(self, obs: Observation, action: Vector) -> Scalar:
+        """The aggregated critic that ranks actions; ``NotImplementedError`` without a critic."""
+
+
+@runtime_checkable
+class AgentConfig(Protocol):
+    """A frozen dataclass, registered as a part, that builds an agent."""
+
+    @property
+    def view(self) -> View:
+        """The batch view the agent wants; holds its horizon and its one discount."""
+        ...
+
+    @property
+    def act(self) -> Refiner:
+        """How the agent acts."""
+        ...
+
+    def init(self, key: Key, spec: Spec) -> Agent:
+        """The agent of the offline phase, before any update."""
+        ...

@@ -1,0 +1,288 @@
+"""FMQ: flow map policies adapted by a critic-guided trust region (Ziakas et al. 2026).
+
+Offline, a flow map clones the data (``cloning``) and a critic ensemble learns from its best-of-N
+actions. Online, the offline map u_off is frozen and the policy regresses, at r ~ U[0, 1) and
+a_r = (1 - r) a_0 + r a_data, onto Theorem 3.2's optimum
+
+    u*_{r,1} = u_off + eta_eff g,    g = grad Q(s, a_1) / |grad Q(s, a_1)|,
+    a_1 = a_r + (1 - r) u_off,       eta_eff = eta / (1 + beta delta~),
+
+delta~ being the critics' disagreement at a_1 over its batch mean (Algorithm 1, Eq. 13). The
+action moves by (1 - r) eta_eff. Time 0 is noise and time 1 the action, as in the paper.
+
+Where the page and the released code differ, a field holds the choice, the page's reading is its
+default, and the code's is said beside it. We update the critic before the policy, as Algorithm 1
+does; the code steps both at once.
+"""
+
+import dataclasses
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.cloning import Cloning, fmq_terms
+from flowpolicy.agents.td import TDCritic
+from flowpolicy.data.chunk import ChunkView, View
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.flows import Flow, FlowMap, Term, linear, masked_mean_square
+from flowpolicy.nets import Adam, MLPCritic, MLPFlow, Trainable
+from flowpolicy.parts import register
+from flowpolicy.refine import BestOfN, Refiner, normalised_gradient
+from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
+from flowpolicy.values import Aggregate, Critic, member, minimum, spread
+
+sg = jax.lax.stop_gradient
+
+
+@register("fmq")
+@dataclasses.dataclass(frozen=True)
+class FMQ:
+    """Flow map policies with optimal Q-guidance."""
+
+    chunk: int = 5
+    """h, actions of a chunk, executed open loop."""
+    discount: float = 0.99
+    """gamma, of one environment step."""
+    eta: float = 1.0
+    """Radius of the trust region on the average velocity (L2, whole chunk). The page gives no
+    number; the released code's adaptive form has 1, its constant form 0.5."""
+    beta: float = 0.3
+    """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant."""
+    terms: tuple[Term, ...] = fmq_terms()
+    """Summands of the offline flow map loss."""
+    keep_offline_loss: float = 0.0
+    """Weight of the offline flow map loss online. Algorithm 1 has none."""
+    gradient: Aggregate = member(0)
+    """Critic whose gradient guides: Algorithm 1 and the code take Q_phi1 alone."""
+    aggregate_offline: Aggregate = minimum
+    """Value offline, in the TD target and in ranking. The page speaks of clipped double Q; the
+    code takes the mean offline."""
+    aggregate_online: Aggregate = minimum
+    """Value online, in the TD target and in ranking; the minimum in the code too."""
+    clip_endpoint: bool = False
+    """Whether a_1 is clipped to the box before the gradient is taken there. Algorithm 1 does not
+    clip, the code does."""
+    act: Refiner = BestOfN(32)
+    """Behaviour and evaluation. Algorithm 1 draws one sample (``one_step``); the page's FMQ row
+    equals its best-of-32 row, and the code ranks 32."""
+    bootstrap: Refiner = BestOfN(32)
+    """The next action in the TD target."""
+    ensemble: int = 2
+    """K, critics."""
+    tau: float = 0.005
+    """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
+    optimiser: Adam = Adam()
+    """Optimiser of the flow map and of the critics."""
+    actor: Any = MLPFlow()
+    """Net of the flow map: a net configuration."""
+    critic: Any = MLPCritic()
+    """Net of one critic: a net configuration."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.eta < 0 or self.beta < 0 or self.keep_offline_loss < 0:
+            raise InvalidConfig(
+                "fmq needs eta, beta and keep_offline_loss to be at least 0, got "
+                f"{self.eta}, {self.beta} and {self.keep_offline_loss}"
+            )
+        if not 0 < self.tau <= 1 or self.ensemble < 1:
+            raise InvalidConfig(
+                f"fmq needs tau in (0, 1] and ensemble >= 1, got {self.tau} and {self.ensemble}"
+            )
+
+    @property
+    def view(self) -> View:
+        """Chunks with QC's weighting."""
+        return ChunkView(self.chunk, self.discount)
+
+    def init(self, key: Key, spec: Spec) -> "FMQOffline":
+        """The agent of the offline phase, before any update."""
+        key_flow, key_critic = jax.random.split(key)
+        size = self.chunk * spec.action
+        flow = FlowMap(self.actor.init(key_flow, spec, size), size)
+        critic = Critic.create(key_critic, self.ensemble, lambda k: self.critic.init(k, spec, size))
+        return FMQOffline(
+            config=self,
+            cloning=Cloning(self.terms, spec.offline_updates),
+            actor=Trainable.create(flow, self.optimiser),
+            critic=TDCritic.create(critic, self.optimiser, self.tau),
+            count=jnp.zeros((), jnp.int32),
+        )
+
+
+class FMQOffline(Agent):
+    """The offline phase: clone with the flow map's loss, learn the critic of best-of-N."""
+
+    config: FMQ = eqx.field(static=True)
+    cloning: Cloning = eqx.field(static=True)
+    actor: Trainable[FlowMap]
+    critic: TDCritic
+    count: Int[Array, ""]
+
+    def memory(self) -> Memory:
+        """Nothing is remembered."""
+        return ()
+
+    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """``config.act`` on the flow map and the critic."""
+        return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
+
+    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """As ``act``: no noise is added."""
+        return self.act(key, obs, memory)
+
+    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+        """One step of the critic and one of the flow map."""
+        key_next, key_flow = jax.random.split(key)
+        config, flow = self.config, self.actor.model
+        next_action = self.critic.next_action(
+            key_next, config.bootstrap, config.aggregate_offline, flow, batch
+        )
+        critic, metrics = self.critic.update(config.aggregate_offline, batch, next_action)
+        (_, flow_metrics), gradient = jax.value_and_grad(
+            lambda f: self.cloning(key_flow, f, batch, self.count), has_aux=True
+        )(flow)
+        agent = type(self)(config, self.cloning, self.actor.step(gradient), critic, self.count + 1)
+        return agent, metrics | flow_metrics
+
+    def begin_online(self, key: Key) -> "FMQOnline":
+        """Freezes the flow map as the reference u_off; optimiser states go on."""
+        del key
+        # A copy, because the loop donates its buffers and none may be given away twice.
+        reference = jax.tree.map(jnp.copy, self.actor.model)
+        return FMQOnline(self.config, self.cloning, self.actor, reference, self.critic, self.count)
+
+    def flow(self) -> Flow:
+        """The flow map."""
+        return self.actor.model
+
+    def value(self, obs: Observation, action: Vector) -> Scalar:
+        """The offline aggregate of the online critics."""
+        return self.critic.value(self.config.aggregate_offline, obs, action)
+
+
+class Guidance(eqx.Module):
+    """One sample of Algorithm 1, lines 6 to 9: where, the reference's answer, which way."""
+
+    r: Scalar
+    ar: Vector
+    u_off: Vector
+    a1: Vector
+    g: Vector
+    delta: Scalar
+
+
+class FMQOnline(Agent):
+    """The online phase: regress onto the closed-form optimum around the frozen reference."""
+
+    config: FMQ = eqx.field(static=True)
+    cloning: Cloning = eqx.field(static=True)
+    actor: Trainable[FlowMap]
+    reference: FlowMap
+    critic: TDCritic
+    count: Int[Array, ""]
+
+    def memory(self) -> Memory:
+        """Nothing is remembered."""
+        return ()
+
+    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """``config.act`` on the flow map and the critic."""
+        return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
+
+    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """As ``act``: no noise is added."""
+        return self.act(key, obs, memory)
+
+    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+        """One step of the critic, then one of the policy with the new critic."""
+        key_next, key_guide, key_keep = jax.random.split(key, 3)
+        config = self.config
+        next_action = self.critic.next_action(
+            key_next, config.bootstrap, config.aggregate_online, self.actor.model, batch
+        )
+        critic, metrics = self.critic.update(config.aggregate_online, batch, next_action)
+        guides = jax.vmap(
+            lambda k, tr: guidance(k, config, self.reference, critic.online.model, tr)
+        )(jax.random.split(key_guide, batch.reward.shape[0]), batch)
+        eta = effective_eta(config.eta, config.beta, guides.delta)
+
+        def loss(flow: FlowMap) -> tuple[Scalar, Metrics]:
+            value, moved = jax.vmap(lambda g, e, tr: fmq_loss(flow, g, e, tr))(guides, eta, batch)
+            total, metrics = jnp.mean(value), online_metrics(guides, eta, moved)
+            if config.keep_offline_loss:
+                kept, kept_metrics = self.cloning(key_keep, flow, batch, self.count)
+                total, metrics = total + config.keep_offline_loss * kept, metrics | kept_metrics
+            return total, metrics | {"fmq/loss": jnp.mean(value)}
+
+        (_, flow_metrics), gradient = jax.value_and_grad(loss, has_aux=True)(self.actor.model)
+        actor = self.actor.step(gradient)
+        agent = type(self)(config, self.cloning, actor, self.reference, critic, self.count + 1)
+        return agent, metrics | flow_metrics
+
+    def begin_online(self, key: Key) -> Agent:
+        """Already online."""
+        del key
+        return self
+
+    def flow(self) -> Flow:
+        """The adapted flow map."""
+        return self.actor.model
+
+    def value(self, obs: Observation, action: Vector) -> Scalar:
+        """The online aggregate of the online critics."""
+        return self.critic.value(self.config.aggregate_online, obs, action)
+
+
+def guidance(
+    key: Key, config: FMQ, reference: FlowMap, critic: Critic, sample: Transition
+) -> Guidance:
+    """Algorithm 1, lines 6 to 9, for one transition."""
+    key_time, key_noise = jax.random.split(key)
+    r = jax.random.uniform(key_time)
+    a0 = jax.random.normal(key_noise, sample.action.shape)
+    ar = linear(r, a0, sample.action)
+    u_off = reference.average_velocity(r, jnp.ones(()), ar, sample.obs)
+    a1 = ar + (1.0 - r) * u_off
+    at = jnp.clip(a1, -1.0, 1.0) if config.clip_endpoint else a1
+    g = normalised_gradient(lambda a: config.gradient(critic(sample.obs, a)), at)
+    return Guidance(r, ar, u_off, a1, g, spread(critic(sample.obs, at)))
+
+
+def effective_eta(eta: float, beta: float, delta: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    """eta / (1 + beta delta~), delta~ = delta over its batch mean (Eq. 13).
+
+    The released code's adaptive form has 1 in the place of eta.
+    """
+    return eta / (1.0 + beta * delta / (jnp.mean(delta) + 1e-8))
+
+
+def fmq_loss(
+    flow: FlowMap, guide: Guidance, eta: Scalar, sample: Transition
+) -> tuple[Scalar, Scalar]:
+    """|u_theta - sg[u_off + eta g]|^2 (Algorithm 1, line 10), and |u_theta - u_off|_2."""
+    u = flow.average_velocity(guide.r, jnp.ones(()), guide.ar, sample.obs)
+    value = masked_mean_square(u - sg(guide.u_off + eta * guide.g), sample.mask)
+    return value, jnp.sqrt(jnp.sum(jnp.square(sg(u) - guide.u_off)))
+
+
+def online_metrics(
+    guides: Guidance, eta: Float[Array, "batch"], moved: Float[Array, "batch"]
+) -> Metrics:
+    """|u_theta - u_off| by quarters of r beside eta_eff; clipped share; critic spread."""
+    metrics = {
+        "fmq/eta_eff": jnp.mean(eta),
+        "fmq/moved": jnp.mean(moved),
+        "fmq/clipped_share": jnp.mean((jnp.abs(guides.a1) > 1.0).astype(jnp.float32)),
+        "critic/spread": jnp.mean(guides.delta),
+    }
+    quarter = jnp.clip((4.0 * guides.r).astype(jnp.int32), 0, 3)
+    for i in range(4):
+        inside = (quarter == i).astype(jnp.float32)
+        share = jnp.sum(inside * moved) / jnp.maximum(jnp.sum(inside), 1.0)
+        metrics[f"fmq/moved_r{25 * i:02d}"] = share
+    return metrics

@@ -1,0 +1,66 @@
+"""The critic that agents share: an ensemble, its target, its optimiser, one TD step."""
+
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flowpolicy.flows import Flow
+from flowpolicy.nets import Adam, Trainable
+from flowpolicy.refine import Refiner
+from flowpolicy.types import Key, Metrics, Observation, Scalar, Transition, Vector
+from flowpolicy.values import Aggregate, Critic, polyak, td_loss, td_target
+
+
+class TDCritic(eqx.Module):
+    """An ensemble under training and its Polyak-averaged target."""
+
+    online: Trainable[Critic]
+    target: Critic
+    tau: float = eqx.field(static=True)
+
+    @classmethod
+    def create(cls, critic: Critic, optimiser: Adam, tau: float) -> Self:
+        """Starts the optimiser, and the target as a copy of ``critic``."""
+        target = jax.tree.map(jnp.copy, critic)
+        return cls(Trainable.create(critic, optimiser), target, tau)
+
+    def value(self, aggregate: Aggregate, obs: Observation, action: Vector) -> Scalar:
+        """The online ensemble's aggregated value of one action."""
+        return aggregate(self.online.model(obs, action))
+
+    def update(
+        self, aggregate: Aggregate, batch: Transition, next_action: Vector
+    ) -> tuple[Self, Metrics]:
+        """One TD step towards the target's aggregated value of ``next_action`` (a batch).
+
+        The target network moves towards the *new* online parameters.
+        """
+        y = jax.vmap(lambda tr, a: td_target(self.target, aggregate, tr, a))(batch, next_action)
+
+        def loss(critic: Critic) -> Scalar:
+            return jnp.mean(jax.vmap(lambda tr, y: td_loss(critic, tr, y))(batch, y))
+
+        value, gradient = jax.value_and_grad(loss)(self.online.model)
+        online = self.online.step(gradient)
+        target = polyak(self.target, online.model, self.tau)
+        metrics = {
+            "critic/loss": value,
+            "critic/target_mean": jnp.mean(y),
+            "critic/target_max": jnp.max(y),
+            "critic/weight": jnp.mean(batch.weight),
+        }
+        return type(self)(online, target, self.tau), metrics
+
+    def next_action(
+        self, key: Key, refiner: Refiner, aggregate: Aggregate, flow: Flow, batch: Transition
+    ) -> Float[Array, "batch d"]:
+        """What ``refiner`` draws at each next observation, ranked by the online ensemble."""
+
+        def one(key: Key, obs: Observation) -> Vector:
+            return refiner(key, flow, lambda a: self.value(aggregate, obs, a), obs)
+
+        keys = jax.random.split(key, batch.reward.shape[0])
+        return jax.vmap(one)(keys, batch.next_obs)
