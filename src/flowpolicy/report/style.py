@@ -6,6 +6,7 @@ Figures are built without pyplot, so nothing is left behind in matplotlib's glob
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ INK, MUTED, LIGHT = "#22272e", "#6b7280", "#dfe3e8"
 PHASE_COLOUR = {"offline": BLUE, "online": ORANGE}
 VALUES = "viridis"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,

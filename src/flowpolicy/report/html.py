@@ -1,0 +1,209 @@
+"""``report.html``: one file that shows a run, with everything inside and nothing fetched."""
+
+import base64
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from flowpolicy.errors import CorruptFile
+from flowpolicy.report import scenes, style
+from flowpolicy.report.diagnostics import diagnostics, left_out
+from flowpolicy.report.figures import before_after as before_after_figure
+from flowpolicy.report.figures import flow_map, learning_curve
+from flowpolicy.report.material import Material
+from flowpolicy.report.progress import (
+    STEP_UNIT,
+    Result,
+    before_after,
+    missing_evaluations,
+    phase_curves,
+    refiners,
+)
+from flowpolicy.report.runfiles import PHASES, Evaluation, RunFiles, read_run
+
+REPORT = "report.html"
+_TEMPLATE = "report.html.j2"
+_BOOTSTRAP_SEED = 0  # the same run folder gives the same report, byte for byte
+
+
+class Picture(NamedTuple):
+    """An image as a data address, with the words that stand for it."""
+
+    source: str
+    alt: str
+
+
+def write_report(run_dir: Path, *, material: Material) -> Path:
+    """Writes ``report.html`` into a run folder and returns its path.
+
+    The file is complete or not there: it is written under another name, flushed, and renamed.
+    ``MissingData`` or ``CorruptFile`` name the file of the run that is absent or broken.
+    """
+    run = read_run(Path(run_dir))
+    path = run.path / REPORT
+    _write_whole(path, render_report(run, material=material))
+    return path
+
+
+def render_report(run: RunFiles, *, material: Material) -> str:
+    """The report's HTML. It runs no script and refers to nothing outside itself."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("flowpolicy.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        **_progress(run),
+        **_rollout(material),
+        **_facts(run, material),
+        flow=material.flow,
+        flow_absent=material.flow_absent,
+        flow_picture=None
+        if material.flow is None
+        else _png(style.png(flow_map(material.flow)), "Noise, carried by the flow map to actions"),
+        units=STEP_UNIT,
+    )
+
+
+def _progress(run: RunFiles) -> dict[str, Any]:
+    """Headline, curves, bars, diagnostics: what ``evaluations.csv`` and ``metrics.jsonl`` say."""
+    rng = np.random.default_rng(_BOOTSTRAP_SEED)
+    names = refiners(run.evaluations)
+    before, after, curve, bars = None, None, None, None
+    if names:
+        before, after = before_after(run.evaluations, names[0], rng)
+        curves = {name: phase_curves(run.evaluations, name, rng) for name in names}
+        curve = _svg(style.svg(learning_curve(curves)), "Success rate against training step")
+        if before or after:
+            drawn = before_after_figure(before, after)
+            bars = _svg(style.svg(drawn), "Success rate before and after")
+    parts = {phase: diagnostics(run.metrics, phase=phase) for phase in PHASES}
+    return {
+        "refiner": names[0] if names else None,
+        "before": before,
+        "after": after,
+        "change": _change(before, after),
+        "curve": curve,
+        "bars": bars,
+        "seeds": sorted({e.seed for e in run.evaluations}),
+        "diagnostics": {
+            phase: _svg(style.svg(figure), f"Metrics of {phase} training")
+            for phase, figure in parts.items()
+            if figure is not None
+        },
+        "undrawn": left_out(run.metrics),
+        "evaluations": sorted(run.evaluations, key=_table_order),
+        "missing": missing_evaluations(run.evaluations, run.config),
+        "cut_off": run.cut_off,
+    }
+
+
+def _rollout(material: Material) -> dict[str, Any]:
+    """The recorded episode, as moving picture and strip, or as the path of what moved."""
+    rollout = material.rollout
+    pictures: list[Picture] = []
+    if rollout is not None and rollout.frames:
+        moving = scenes.animation(rollout.frames)
+        strip = scenes.frame_strip(rollout.frames)
+        pictures.append(Picture(_data("image/webp", moving), "The episode, moving"))
+        pictures.append(_png(strip, "The episode, frame by frame"))
+    elif rollout is not None and rollout.paths:
+        figure = scenes.paths(rollout.paths, success_step=rollout.success_step)
+        pictures.append(_svg(style.svg(figure), "The path, from above and from the side"))
+    return {
+        "rollout": rollout,
+        "rollout_pictures": pictures,
+        "rollout_absent": material.rollout_absent,
+    }
+
+
+def _facts(run: RunFiles, material: Material) -> dict[str, Any]:
+    """What ``config.json`` says."""
+    config = dict(run.config)
+    versions, commit = config.pop("versions", {}), config.pop("commit", None)
+    if not isinstance(versions, Mapping):
+        raise CorruptFile(f"{run.path / 'config.json'}: versions must be an object")
+    command = config.pop("command", None)
+    return {
+        "run": _name(config.get("run")) or run.path.resolve().name,
+        "task": _name(config.get("task")) or "not recorded",
+        "method": _name(config.get("agent")) or "not recorded",
+        "duration": _duration(run.seconds),
+        "configuration": list(_flattened(config)),
+        "versions": [*_flattened(versions), *([("commit", str(commit))] if commit else [])],
+        "command": material.command or (command if isinstance(command, str) else None),
+    }
+
+
+def _name(value: Any) -> str:
+    """A configured part in one word, or a few."""
+    if isinstance(value, Mapping):
+        named = [value[key] for key in ("part", "name", "id") if key in value]
+        return str(named[0]) if named else ""
+    return "" if value is None else str(value)
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            yield from _flattened({str(i): item for i, item in enumerate(value)}, f"{name}.")
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _change(before: Result | None, after: Result | None) -> str | None:
+    if before is None or after is None:
+        return None
+    return f"{after.rate - before.rate:+.2f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not recorded"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min ({whole:,} s)"
+    return f"{minutes} min {whole % 60} s ({whole:,} s)" if minutes else f"{seconds:.1f} s"
+
+
+def _table_order(row: Evaluation) -> tuple[int, int, str, int]:
+    return PHASES.index(row.phase), row.step, row.refiner, row.seed
+
+
+def _svg(image: bytes, alt: str) -> Picture:
+    return Picture(_data("image/svg+xml", image), alt)
+
+
+def _png(image: bytes, alt: str) -> Picture:
+    return Picture(_data("image/png", image), alt)
+
+
+def _data(kind: str, image: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp keeps others out; a report may be read by whoever may read the folder.
+        os.chmod(name, path.parent.stat().st_mode & 0o666)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
