@@ -1,0 +1,245 @@
+"""Collecting OGBench play data with its scripted oracles, in several processes."""
+
+import json
+import math
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowpolicy.data.npz import read_npz, sha256, write_npz
+from flowpolicy.errors import FlowPolicyError, InvalidConfig, unknown_name
+
+EPISODE_STEPS = 1001
+FORMAT = "flowpolicy-data-1"
+
+COLLECTED = {
+    "cube-single": "play",
+    "cube-double": "play",
+    "cube-triple": "play",
+    "cube-quadruple": "play",
+    "scene": "play",
+    "puzzle-3x3": "play",
+    "puzzle-4x4": "play",
+    "puzzle-4x5": "play",
+    "puzzle-4x6": "play",
+    "pointmaze-medium": "navigate",
+    "pointmaze-large": "navigate",
+    "pointmaze-giant": "navigate",
+    "pointmaze-teleport": "navigate",
+}
+"""Environments whose data can be made here, and the kind of that data in OGBench's names."""
+
+WORKER = Path(__file__).with_name("play.py")
+
+Progress = Callable[[int, int], None]
+
+
+class CollectionFailed(FlowPolicyError, RuntimeError):
+    """A worker stopped; the message holds the end of what it said."""
+
+
+def collect(
+    name: str,
+    rows: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    episode_steps: int = EPISODE_STEPS,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Collects at least ``rows`` transitions of ``name`` and writes them to ``out`` (an npz).
+
+    Whole episodes of ``episode_steps`` rows are played; as the loaders drop each episode's last
+    row, an episode gives ``episode_steps - 1`` transitions. A fiftieth as many episodes (at least
+    one) go to ``-val.npz`` beside it, and a ``.json`` beside it tells how all was made; that record
+    is returned. Every row is a function of (name, seed, split, episode), not of ``workers``
+    (default: one for each core). ``progress(rows done, rows in all)`` is called in this thread.
+    An existing ``out`` is an ``InvalidConfig`` unless ``overwrite``.
+    """
+    name = environment_of(name)
+    out = Path(out)
+    plan = _plan(rows, out, seed, episode_steps, overwrite)
+    workers = min(workers or len(os.sched_getaffinity(0)), len(plan))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent) as folder:
+        arguments = [name, str(episode_steps), str(seed), folder]
+        replies = _run_workers(arguments, plan, workers, progress, episode_steps)
+        record = {
+            "format": FORMAT,
+            "source": "flowpolicy collect",
+            "environment": name,
+            "dataset": f"{name}-{COLLECTED[name]}-v0",
+            "arguments": {"rows": rows, "seed": seed, "episode_steps": episode_steps},
+            "retried_episodes": sum(reply["retries"] for reply in replies),
+            "versions": versions(),
+            "files": {},
+        }
+        parts = Path(folder)
+        for split, suffix in ((1, "-val.npz"), (0, ".npz")):
+            indices = [index for s, index in plan if s == split]
+            record["files"][out.stem + suffix] = _join(parts, split, indices, parts / suffix)
+        text = json.dumps(record, indent=1, allow_nan=False)
+        _write_text(parts / ".json", text + "\n")
+        for suffix in (".json", "-val.npz", ".npz"):
+            os.replace(parts / suffix, out.with_name(out.stem + suffix))
+    return record
+
+
+def environment_of(name: str) -> str:
+    """``cube-single`` of ``cube-single``, ``cube-single-play`` or ``cube-single-play-v0``.
+
+    Raises ``UnknownName`` where its data cannot be collected here.
+    """
+    known = {}
+    for environment, kind in COLLECTED.items():
+        for alias in (environment, f"{environment}-{kind}", f"{environment}-{kind}-v0"):
+            known[alias] = environment
+    if name in known:
+        return known[name]
+    if re.match("ant|humanoid", name):
+        raise InvalidConfig(
+            f"{name}: its data was made by learned experts that are not in the ogbench package; "
+            f"collected here are {', '.join(COLLECTED)}"
+        )
+    raise unknown_name("environment to collect from", name, COLLECTED)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the rows depend on."""
+    packages = ("flowpolicy", "ogbench", "mujoco", "gymnasium", "numpy", "scipy")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _plan(
+    rows: int, out: Path, seed: int, episode_steps: int, overwrite: bool
+) -> list[tuple[int, int]]:
+    """Which episodes are played: (split, index) with split 0 for training, 1 for validation."""
+    if rows < 1:
+        raise InvalidConfig(f"rows must be at least 1, got {rows}")
+    if seed < 0:
+        raise InvalidConfig(f"seed must not be negative, got {seed}")
+    if episode_steps < 2:
+        raise InvalidConfig(f"episode_steps must be at least 2, got {episode_steps}")
+    if out.suffix != ".npz":
+        raise InvalidConfig(f"out must end in .npz, got {out.name!r}")
+    if out.exists() and not overwrite:
+        raise InvalidConfig(f"out: {out} is there already; choose another name or overwrite it")
+    episodes = math.ceil(rows / (episode_steps - 1))
+    validation = max(1, episodes // 50)
+    return [(0, i) for i in range(episodes)] + [(1, i) for i in range(validation)]
+
+
+class _Reply(NamedTuple):
+    answer: dict[str, Any]
+    error: str
+
+
+def _run_workers(
+    arguments: list[str],
+    plan: list[tuple[int, int]],
+    workers: int,
+    progress: Progress | None,
+    episode_steps: int,
+) -> list[dict[str, Any]]:
+    tasks: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+    for task in plan:
+        tasks.put(task)
+    replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+    folder = Path(arguments[-1])
+    children = [_start(arguments, folder / f"worker-{i}.log") for i in range(workers)]
+    try:
+        for i, child in enumerate(children):
+            log = folder / f"worker-{i}.log"
+            threading.Thread(target=_feed, args=(child, tasks, replies, log), daemon=True).start()
+        answers = []
+        for _ in plan:
+            answer, error = replies.get()
+            if error:
+                raise CollectionFailed(f"collecting {arguments[0]}: a worker stopped: {error}")
+            answers.append(answer)
+            if progress is not None:
+                progress(len(answers) * episode_steps, len(plan) * episode_steps)
+        return answers
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _start(arguments: list[str], log: Path) -> subprocess.Popen[str]:
+    environment = dict(os.environ)
+    # One thread each: the workers are the parallelism. And nothing is drawn.
+    environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MUJOCO_GL="disable")
+    with open(log, "w") as stderr:
+        return subprocess.Popen(
+            # -P keeps this folder, with its own ogbench.py, off the worker's module path.
+            [sys.executable, "-P", str(WORKER), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
+        )
+
+
+def _feed(
+    child: "subprocess.Popen[str]",
+    tasks: "queue.SimpleQueue[tuple[int, int]]",
+    replies: "queue.SimpleQueue[_Reply]",
+    log: Path,
+) -> None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        while True:
+            split, index = tasks.get_nowait()
+            child.stdin.write(json.dumps({"split": split, "index": index}) + "\n")
+            child.stdin.flush()
+            line = child.stdout.readline()
+            if not line:
+                break
+            replies.put(_Reply(json.loads(line), ""))
+    except queue.Empty:
+        child.stdin.close()
+        return
+    except (OSError, ValueError):
+        pass
+    said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+    replies.put(_Reply({}, f"exit status {child.wait()}; it said:\n{said}"))
+
+
+def _join(parts: Path, split: int, indices: list[int], path: Path) -> dict[str, Any]:
+    episodes = [read_npz(parts / f"{split}-{index}.npz") for index in indices]
+    arrays = {name: np.concatenate([e[name] for e in episodes]) for name in episodes[0]}
+    write_npz(path, arrays)
+    return {
+        "sha256": sha256(path),
+        "rows": len(arrays["terminals"]),
+        "episodes": len(indices),
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
