@@ -1,0 +1,260 @@
+"""OGBench's data files: where they lie, and a single task's rewards for their rows.
+
+A file holds ``observations``, ``actions``, ``terminals`` and, for rewards, ``qpos``, ``qvel`` and
+``button_states``; its rows belong to no task. Rewards count, below zero, the parts of the goal that
+are not reached, and a row at the goal stops the value though the trajectory goes on.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flowpolicy.data.collect import COLLECTED, versions
+from flowpolicy.data.dataset import Dataset, problems_in
+from flowpolicy.data.npz import Arrays, read_npz, sha256
+from flowpolicy.errors import InvalidConfig, InvalidData, MissingData, UnknownName, unknown_name
+from flowpolicy.simulators import gymnasium_with_ogbench
+from flowpolicy.types import Rows
+
+RewardTiming = Literal["pre", "post"]
+Successes = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Which parts (rows, parts) of a goal hold in each row."""
+
+TOLERANCE = 0.04
+ROBOT_QPOS = 14
+CUBE_QPOS = 7
+BALL_QPOS = 15
+
+
+def load(path: str | Path, task: str, *, reward_timing: RewardTiming = "pre") -> Dataset:
+    """Reads an OGBench npz with the rewards of ``task`` (``cube-single-task1``).
+
+    reward_timing: "pre" if a row's reward and termination are those of its state s, as OGBench
+        labels its data and its environments since 1.2.0; "post" if those of s', the rule of the
+        1.1.2 environments. Recorded in ``info``.
+
+    Each trajectory's last row is dropped. ``terminated`` marks rows at the goal, ``ended`` ends
+    of trajectories. Raises ``MissingData`` with the command that makes the file, ``CorruptFile``
+    for a damaged one, ``InvalidData`` for wrong contents, ``UnknownName`` for the task.
+    """
+    if reward_timing not in ("pre", "post"):
+        raise InvalidConfig(f"reward_timing must be 'pre' or 'post', got {reward_timing!r}")
+    path = Path(path)
+    environment, number = _split(task)
+    if not path.is_file():
+        raise MissingData(f"{path}: there is no such file; {how_to_get(environment)}")
+    successes = task_successes(environment, number)
+    arrays = read_npz(path)
+    problems = problems_in_file(arrays)
+    if problems:
+        raise InvalidData(f"{path}: " + "; ".join(problems))
+    try:
+        reached = successes(arrays)
+    except InvalidData as error:
+        raise InvalidData(f"{path}: {error}") from None
+    rows = _labelled(arrays, reached, reward_timing)
+    info = {
+        "source": "ogbench",
+        "file": path.name,
+        "sha256": sha256(path),
+        "task": f"{environment}-task{number}",
+        "reward_timing": reward_timing,
+        "versions": versions(),
+        "collected": read_record(path),
+    }
+    return Dataset.from_rows(rows, info)
+
+
+def default_path(dataset: str, rows: int | None = None) -> Path:
+    """Where the data set ``dataset`` (``cube-single-play-v0``) of that many rows is kept.
+
+    The folder is ``$FLOWPOLICY_DATA``, else ``~/.flowpolicy/data``; nothing is created.
+    """
+    folder = Path(os.environ.get("FLOWPOLICY_DATA") or Path.home() / ".flowpolicy" / "data")
+    return folder / (f"{dataset}.npz" if rows is None else f"{dataset}-{rows}.npz")
+
+
+def find(task: str, rows: int | None = None) -> Path:
+    """The data file for ``task`` on this machine: ours of that many rows, ours of any name, then
+    OGBench's own under ``~/.ogbench/data``. Raises ``MissingData`` with the command to make it.
+    """
+    environment, _ = _split(task)
+    dataset = dataset_of(environment)
+    candidates = [default_path(dataset, rows), default_path(dataset)]
+    candidates.append(Path.home() / ".ogbench" / "data" / f"{dataset}.npz")
+    for path in candidates:
+        if path.is_file():
+            return path
+    places = ", ".join(str(path) for path in dict.fromkeys(candidates))
+    raise MissingData(f"no data for {task} at {places}; {how_to_get(environment, rows)}")
+
+
+def dataset_of(environment: str) -> str:
+    """OGBench's name of the data set for an environment: ``cube-single-play-v0``."""
+    arm = re.match("cube|scene|puzzle", environment) is not None
+    return f"{environment}-{'play' if arm else 'navigate'}-v0"
+
+
+def how_to_get(environment: str, rows: int | None = None) -> str:
+    """One sentence that says which command makes, or which package fetches, the data."""
+    if environment in COLLECTED:
+        return f"make it with: flowpolicy data collect {environment} --rows {rows or 100_000}"
+    return (
+        f"its data cannot be made here; download {dataset_of(environment)} with "
+        f"ogbench.download_datasets(['{dataset_of(environment)}'])"
+    )
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What ``collect`` wrote beside a file about how it was made, or None."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    try:
+        record = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def problems_in_file(arrays: Arrays) -> list[str]:
+    """What is wrong with the arrays of an OGBench file, as sentences; empty if nothing."""
+    missing = [n for n in ("observations", "actions", "terminals") if n not in arrays]
+    if missing:
+        return [f"{n} is missing; the file holds {', '.join(arrays) or 'nothing'}" for n in missing]
+    ours = {
+        "obs": arrays["observations"],
+        "action": arrays["actions"],
+        "ended": arrays["terminals"],
+    }
+    theirs = {"obs": "observations", "action": "actions", "ended": "terminals"}
+    problems = [
+        re.sub(r"\b(obs|action|ended)\b", lambda m: theirs[m[0]], problem)
+        for problem in problems_in(ours)
+    ]
+    for name in ("qpos", "qvel", "button_states"):
+        extra = arrays.get(name)
+        if extra is None:
+            continue
+        if extra.ndim != 2 or len(extra) != len(arrays["observations"]):
+            problems.append(f"{name} must have shape (rows, size), got {extra.shape}")
+        elif not np.isfinite(extra).all():
+            wrong = np.flatnonzero(~np.isfinite(extra).all(axis=1))
+            problems.append(f"{name} is NaN or infinite in {len(wrong)} rows, first {wrong[:5]}")
+    return problems
+
+
+def task_successes(environment: str, number: int) -> Successes:
+    """The goal of a task as a function of a file's rows, by OGBench's own definition of it.
+
+    Raises ``UnknownName`` for an environment or a task that OGBench does not have; the function
+    raises ``InvalidData`` where the rows lack what the goal is about.
+    """
+    gymnasium = gymnasium_with_ogbench()
+    identifier = f"{environment}-singletask-task{number}-v0"
+    if identifier not in gymnasium.registry:
+        raise _unknown(f"{environment}-task{number}")
+    env = gymnasium.make(identifier, disable_env_checker=True).unwrapped
+    goal = vars(env)["task_infos"][number - 1]
+    if "maze" in environment or "soccer" in environment:
+        start = BALL_QPOS if "soccer" in environment else 0
+        return _position(start, np.asarray(goal["goal_xy"]), vars(env)["_goal_tol"])
+    if environment.startswith("cube"):
+        return _cubes(goal["goal_xyzs"])
+    if environment.startswith("puzzle"):
+        return _buttons(goal["goal_button_states"])
+    return _scene(goal["goal"], vars(env)["_num_buttons"])
+
+
+def _split(task: str) -> tuple[str, int]:
+    found = re.fullmatch(r"([a-z0-9-]+?)(-(play|navigate))?(-singletask)?-task(\d+)(-v0)?", task)
+    if found is None:
+        raise _unknown(task)
+    return found[1], int(found[5])
+
+
+def _unknown(task: str) -> UnknownName:
+    registry = gymnasium_with_ogbench().registry
+    found = [re.fullmatch(r"(?!visual)(.+)-singletask(-task\d+)-v0", name) for name in registry]
+    return unknown_name("task", task, [match[1] + match[2] for match in found if match])
+
+
+def _labelled(arrays: Arrays, reached: np.ndarray, timing: RewardTiming) -> Rows:
+    last = arrays["terminals"].astype(bool)
+    last = np.append(last[:-1], True)
+    # Rows with a successor, and the successors: aligned, as a trajectory's last row is no `here`.
+    here = np.flatnonzero(~last)
+    there = here + 1
+    labels = reached[here if timing == "pre" else there]
+    return Rows(
+        obs=arrays["observations"][here],
+        action=arrays["actions"][here],
+        reward=(labels.sum(axis=1) - labels.shape[1]).astype(np.float32),
+        terminated=np.asarray(labels.all(axis=1)),
+        ended=last[there],
+        next_obs=arrays["observations"][there],
+    )
+
+
+def _column(arrays: Mapping[str, np.ndarray], name: str, width: int, *, exact: bool) -> np.ndarray:
+    array = arrays.get(name)
+    if array is None:
+        raise InvalidData(f"{name} is missing, and without it rows cannot be given a task's reward")
+    if array.shape[1] < width or (exact and array.shape[1] != width):
+        raise InvalidData(
+            f"{name} has {array.shape[1]} entries a row where the task needs {width}: "
+            "the file belongs to another environment"
+        )
+    return array
+
+
+def _position(start: int, goal: np.ndarray, tolerance: float) -> Successes:
+    def successes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        xy = _column(arrays, "qpos", start + 2, exact=False)[:, start : start + 2]
+        return np.linalg.norm(xy - goal, axis=-1, keepdims=True) <= tolerance
+
+    return successes
+
+
+def _near(qpos: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    starts = ROBOT_QPOS + CUBE_QPOS * np.arange(len(goals))
+    xyz = np.stack([qpos[:, start : start + 3] for start in starts], axis=1)
+    return np.linalg.norm(goals - xyz, axis=-1) <= TOLERANCE
+
+
+def _cubes(goals: np.ndarray) -> Successes:
+    def successes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        qpos = _column(arrays, "qpos", ROBOT_QPOS + CUBE_QPOS * len(goals), exact=True)
+        return _near(qpos, goals)
+
+    return successes
+
+
+def _buttons(goals: np.ndarray) -> Successes:
+    def successes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return _column(arrays, "button_states", len(goals), exact=True) == goals
+
+    return successes
+
+
+def _scene(goal: Mapping[str, Any], buttons: int) -> Successes:
+    drawer = ROBOT_QPOS + CUBE_QPOS * len(goal["block_xyzs"]) + buttons
+
+    def successes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        qpos = _column(arrays, "qpos", drawer + 2, exact=True)
+        slides = np.array([goal["drawer_pos"], goal["window_pos"]])
+        return np.concatenate(
+            [
+                _near(qpos, goal["block_xyzs"]),
+                _buttons(goal["button_states"])(arrays),
+                np.abs(qpos[:, drawer : drawer + 2] - slides) <= TOLERANCE,
+            ],
+            axis=1,
+        )
+
+    return successes
