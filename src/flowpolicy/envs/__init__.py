@@ -1,1 +1,1 @@
-
+"""Environments: one interface (``base``), OGBench's tasks (``make``), toys, many side by side."""
