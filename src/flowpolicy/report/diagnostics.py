@@ -64,7 +64,7 @@ def diagnostics(metrics: Sequence[Mapping[str, Any]], *, phase: str) -> Figure |
         return None
     rows = math.ceil(len(shown) / COLUMNS)
     with style.styled():
-        figure = style.new_figure(11, 0.35 + 1.95 * rows)
+        figure = style.new_figure(11.0, 0.35 + 1.95 * rows)
         grid = figure.subplots(rows, COLUMNS, squeeze=False)
         for axes, panel in zip(grid.flat, shown, strict=False):
             _draw_panel(axes, panel, records)

@@ -1,18 +1,18 @@
 """Records what a report shows: an episode of a policy, and what its flow does to noise.
 
 Knows neither agents nor environments by name: a policy is a function of the observation that
-gives one action a call, an environment is ``envs.base.Env``.
+gives one action a call, an environment whatever can be reset, stepped and drawn.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flowpolicy.envs.base import Env
+from flowpolicy.envs.base import Step
 from flowpolicy.errors import InvalidData
 from flowpolicy.report.material import FlowPicture, Rollout
 from flowpolicy.types import Observation
@@ -21,6 +21,7 @@ Track = Callable[[Observation], Mapping[str, np.ndarray]]
 Positions = dict[str, Float[np.ndarray, "time axes"]]
 
 
+@runtime_checkable
 class Act(Protocol):
     """A policy at work in one episode; it may plan a chunk and hand it out action by action."""
 
@@ -29,11 +30,31 @@ class Act(Protocol):
         ...
 
 
+@runtime_checkable
 class Session(Protocol):
     """Begins a session: nothing of an earlier episode is remembered."""
 
     def __call__(self, seed: int, /) -> Act:
         """A fresh policy for the episode ``seed``; its noise may depend on that seed alone."""
+        ...
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What is asked of an environment here: a part of ``envs.base.Env``."""
+
+    max_steps: int
+
+    def reset(self, seed: int) -> Observation:
+        """Starts the episode that ``seed`` names; the same seed starts the same episode."""
+        ...
+
+    def step(self, action: np.ndarray) -> Step:
+        """Executes one action in [-1, 1]."""
+        ...
+
+    def render(self) -> np.ndarray | None:
+        """An RGB frame (height, width, 3), uint8, or None where this machine cannot draw."""
         ...
 
 
@@ -45,7 +66,7 @@ class _Episode(NamedTuple):
 
 def record_rollout(
     session: Session,
-    env: Env,
+    env: Stage,
     *,
     seeds: Sequence[int],
     track: Track | None = None,
@@ -115,7 +136,7 @@ def trace_flow(
     return FlowPicture(times, np.stack(points), ends, q, axes, labels, state)
 
 
-def _play(act: Act, env: Env, seed: int) -> _Episode:
+def _play(act: Act, env: Stage, seed: int) -> _Episode:
     obs = env.reset(seed)
     actions, success_step, reward = [], None, 0.0
     for step in range(1, env.max_steps + 1):
@@ -130,7 +151,7 @@ def _play(act: Act, env: Env, seed: int) -> _Episode:
 
 
 def _replay(
-    env: Env, seed: int, actions: Sequence[np.ndarray], track: Track | None, every: int
+    env: Stage, seed: int, actions: Sequence[np.ndarray], track: Track | None, every: int
 ) -> tuple[_Episode, list[UInt8[np.ndarray, "height width 3"]], list[int], Positions]:
     frames, frame_steps = [], []
     positions: dict[str, list[np.ndarray]] = {}

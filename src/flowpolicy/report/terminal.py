@@ -50,7 +50,9 @@ def _plot(parts: Sequence[PhaseCurve], height: int, width: int) -> list[str]:
         lines.append(f"{label:>4} ┤" + " │ ".join(cells))
     widths = [len(part) * (wide + 1) - 1 for part in columns]
     lines.append("     └" + "─┴─".join("─" * w for w in widths))
-    ends = [f"{part.phase}, {thousands(part.steps[-1])} {STEP_UNIT[part.phase]}" for part in parts]
+    ends = [
+        f"{part.phase}, {thousands(int(part.steps[-1]))} {STEP_UNIT[part.phase]}" for part in parts
+    ]
     lines.append("      " + _labels(ends, widths))
     return lines
 
