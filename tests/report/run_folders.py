@@ -1,0 +1,80 @@
+"""Run folders as a trainer leaves them, small and made up."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from flowpolicy.report.runfiles import COLUMNS
+
+RATES = (0.0, 0.25, 0.5, 0.75, 0.8)
+CONFIG = {
+    "run": "fmq/cube-single-task1",
+    "task": "cube-single-play-singletask-task1-v0",
+    "agent": {"part": "fmq", "eta": 0.3, "act": {"part": "best_of_n", "n": 32}},
+    "phases": [{"part": "offline", "steps": 400}, {"part": "online", "env_steps": 500}],
+    "versions": {"jax": "0.10.2", "ogbench": "1.2.2"},
+    "commit": "0123abc",
+    "command": "flowpolicy train fmq/cube-single-task1 --seeds 0",
+}
+
+
+def evaluation_rows(seeds, refiner="best_of_n(n=32)"):
+    rows = []
+    for seed in seeds:
+        rows.append([seed, "offline", 400, refiner, 50, 0.02, -190.5, 190.0, 2.5])
+        for i, rate in enumerate(RATES):
+            rows.append([seed, "online", 100 * (i + 1), refiner, 20, rate, -100.0, 120.0, 1.5])
+    return rows
+
+
+def write_evaluations(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def metric_records(seeds):
+    records = []
+    for seed in seeds:
+        for phase, names in (
+            ("offline", ("critic/loss", "flow/diagonal")),
+            ("online", ("critic/loss", "actor/eta_eff", "actor/u_off_r0", "actor/u_off_r1")),
+        ):
+            for step in range(0, 400, 100):
+                values = {name: 1.0 / (1 + step + i) for i, name in enumerate(names)}
+                head = {"seed": seed, "phase": phase, "step": step, "updates": step}
+                records.append({**head, "seconds": 0.1 * step, **values})
+    return records
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Writes a run folder: ``make_run(seeds, rows=..., logged=..., **config)``."""
+
+    def make(seeds=(0,), *, rows=None, logged=False, **config):
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        resolved = {**CONFIG, "seeds": list(seeds), **config}
+        (folder / "config.json").write_text(json.dumps(resolved))
+        lines = [json.dumps(record) + "\n" for record in metric_records(seeds) if logged]
+        (folder / "metrics.jsonl").write_text("".join(lines))
+        write_evaluations(
+            folder / "evaluations.csv", evaluation_rows(seeds) if rows is None else rows
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def frames():
+    """Ten frames of 60 x 80 pixels in which a square moves."""
+    moving = []
+    for i in range(10):
+        frame = np.full((60, 80, 3), 230, np.uint8)
+        frame[20:40, 5 * i : 5 * i + 20] = (0, 114, 178)
+        moving.append(frame)
+    return tuple(moving)
