@@ -15,15 +15,20 @@ PACKAGE := $(VENV)/.installed-package
 CANDIDATES := $(PYTHON) python3.12 python3.11 python3 python
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 
+# A virtual environment of another Python, or one that was moved, is made anew.
+CHECK := import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+USABLE := $(shell $(BIN)/python -c "$(CHECK)" >/dev/null 2>&1 && \
+	grep -qF "$(CURDIR)/$(BIN)/python" $(BIN)/pip 2>/dev/null && echo yes)
+
 # Wheels only, every file checked against its hash; one line for every large download.
-# $(1): the lock.
+# $(1): the lock, $(2): what to expect.
 define install_lock
-	@set -o pipefail; echo "installing what $(1) lists (once; some hundred megabytes)"; \
+	@set -o pipefail; echo "installing what $(1) lists ($(2))"; \
 	PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input \
 		--progress-bar off --only-binary :all: --require-hashes -r $(1) | \
 	while read -r line; do case "$$line" in \
 		Downloading*MB\)*) echo "  $${line}" ;; \
-		"Installing collected"*) echo "  unpacking (a minute or two)" ;; \
+		"Installing collected"*) echo "  unpacking" ;; \
 	esac; done
 endef
 
@@ -82,13 +87,18 @@ $(BIN)/python:
 	echo "making $(VENV) with $$("$$found" --version)"; \
 	"$$found" -m venv --clear $(VENV)
 
+ifneq ($(USABLE),yes)
+$(BIN)/python $(RUNTIME) $(DEV) $(PACKAGE): FORCE
+FORCE:
+endif
+
 $(RUNTIME): requirements.lock $(BIN)/python
-	$(call install_lock,requirements.lock)
+	$(call install_lock,requirements.lock,once; a few hundred MB)
 	@touch $@
 
 # The second lock holds the first one, at the same versions.
 $(DEV): requirements-dev.lock $(RUNTIME)
-	$(call install_lock,requirements-dev.lock)
+	$(call install_lock,requirements-dev.lock,once; about 110 MB more)
 	@touch $@
 
 $(PACKAGE): pyproject.toml $(RUNTIME)
