@@ -55,6 +55,8 @@ class member:
 
     def __call__(self, q: Float[Array, "k"]) -> Scalar:
         """The value."""
+        if not 0 <= self.index < q.shape[0]:  # JAX would clamp it to the nearest member
+            raise InvalidConfig(f"member.index must be in [0, {q.shape[0]}), got {self.index}")
         return q[self.index]
 
 
