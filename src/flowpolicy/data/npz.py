@@ -43,6 +43,7 @@ def read_npz(path: Path) -> Arrays:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays: Arrays = {}
+            _check_directory(archive, path.stat().st_size)
             for entry in archive.infolist():
                 member = f"member {entry.filename!r}"
                 name = entry.filename.removesuffix(".npy")
@@ -53,6 +54,17 @@ def read_npz(path: Path) -> Arrays:
     except _WRONG as error:
         reason = str(error) or type(error).__name__
         raise CorruptFile(f"{path}: {member} cannot be read ({reason})") from None
+
+
+def _check_directory(archive: zipfile.ZipFile, size: int) -> None:
+    # zipfile stops quietly where an altered length hides entries of the directory: in a comment,
+    # in an entry's extra field (numpy writes 28 bytes at most), or behind the directory's end.
+    entries = archive.infolist()
+    if archive.comment or any(entry.comment or len(entry.extra) > 40 for entry in entries):
+        raise ValueError("it has comments or fields that numpy does not write")
+    length = sum(46 + len(entry.filename.encode()) + len(entry.extra) for entry in entries)
+    if size - archive.start_dir - length not in (22, 22 + 20 + 56):  # with or without zip64
+        raise ValueError("its entries do not account for the whole file")
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from flowpolicy.errors import InvalidConfig, InvalidData, MissingData, UnknownNa
 from flowpolicy.simulators import gymnasium_with_ogbench
 from flowpolicy.types import Rows
 
-RewardTiming = Literal["pre", "post"]
 Successes = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Which parts (rows, parts) of a goal hold in each row."""
 
@@ -31,7 +30,7 @@ CUBE_QPOS = 7
 BALL_QPOS = 15
 
 
-def load(path: str | Path, task: str, *, reward_timing: RewardTiming = "pre") -> Dataset:
+def load(path: str | Path, task: str, *, reward_timing: str = "pre") -> Dataset:
     """Reads an OGBench npz with the rewards of ``task`` (``cube-single-task1``).
 
     reward_timing: "pre" if a row's reward and termination are those of its state s, as OGBench
@@ -184,7 +183,7 @@ def _unknown(task: str) -> UnknownName:
     return unknown_name("task", task, [match[1] + match[2] for match in found if match])
 
 
-def _labelled(arrays: Arrays, reached: np.ndarray, timing: RewardTiming) -> Rows:
+def _labelled(arrays: Arrays, reached: np.ndarray, timing: str) -> Rows:
     last = arrays["terminals"].astype(bool)
     last = np.append(last[:-1], True)
     # Rows with a successor, and the successors: aligned, as a trajectory's last row is no `here`.

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import weakref
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,12 @@ from flowpolicy.simulators import gymnasium_with_ogbench
 
 __all__ = ["gripper_path", "make_env", "seed_for", "task_names"]
 
-Timing = Literal["pre", "post"]
-
 _DATA_WORDS = r"-(play|noisy|navigate|stitch|explore|path)(?=-)"
 _SHORT = re.compile(r"(?P<environment>[a-z0-9-]+?)-singletask(-(?P<task>task\d+))?-v0")
 
 
 def make_env(
-    task: str, *, success_timing: Timing = "pre", render_size: tuple[int, int] = (200, 200)
+    task: str, *, success_timing: str = "pre", render_size: tuple[int, int] = (200, 200)
 ) -> Env:
     """The environment of ``task``: a short name (``cube-single-task1``) or OGBench's own id.
 
@@ -72,7 +70,7 @@ class OgbenchEnv:
     """One OGBench environment; see ``Env``. Made by ``make_env``."""
 
     def __init__(
-        self, name: str, identifier: str, success_timing: Timing, render_size: tuple[int, int]
+        self, name: str, identifier: str, success_timing: str, render_size: tuple[int, int]
     ) -> None:
         gymnasium = gymnasium_with_ogbench()
         spec = gymnasium.spec(identifier)

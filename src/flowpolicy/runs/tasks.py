@@ -1,0 +1,82 @@
+"""Tasks as data: where the rows and the environments of a run come from."""
+
+import dataclasses
+import functools
+from typing import Literal
+
+from flowpolicy.data import ogbench
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.envs.base import Env
+from flowpolicy.envs.make import make_env
+from flowpolicy.envs.toy import PointMass, point_mass_data
+from flowpolicy.parts import register
+
+
+@register("ogbench")
+@dataclasses.dataclass(frozen=True)
+class OGBench:
+    """A single task of OGBench, with its play or navigation data."""
+
+    task: str = "cube-single-task1"
+    """Environment and task, as in cube-double-task3."""
+    rows: int = 0
+    """Rows of the collected file that is meant; 0 for whichever file is found."""
+    file: str = ""
+    """A data file of yours; empty for the usual places."""
+    timing: Literal["pre", "post"] = "pre"
+    """Whether reward and success are those of the state before the action ("pre", OGBench 1.2.0
+    and newer) or after it ("post", 1.1.2, under which the papers' numbers were made)."""
+
+    @property
+    def name(self) -> str:
+        """The task."""
+        return self.task
+
+    @property
+    def playable(self) -> bool:
+        """True."""
+        return True
+
+    def dataset(self) -> Dataset:
+        """The rows with this task's rewards; ``MissingData`` says how to make them."""
+        path = self.file or ogbench.find(self.task, self.rows or None)
+        return ogbench.load(path, self.task, reward_timing=self.timing)
+
+    def env(self) -> Env:
+        """A new environment."""
+        return make_env(self.task, success_timing=self.timing)
+
+
+@register("point_mass")
+@dataclasses.dataclass(frozen=True)
+class PointMassTask:
+    """The toy task of ``envs.toy``, with rows of a wandering behaviour made on the spot."""
+
+    rows: int = 5_000
+    """Offline rows."""
+    seed: int = 0
+    """Seed of the rows."""
+
+    @property
+    def name(self) -> str:
+        """point-mass."""
+        return "point-mass"
+
+    @property
+    def playable(self) -> bool:
+        """True."""
+        return True
+
+    def dataset(self) -> Dataset:
+        """The rows, the same for the same seed."""
+        return _point_mass_rows(self.rows, self.seed)
+
+    def env(self) -> Env:
+        """A new environment."""
+        return PointMass()
+
+
+@functools.lru_cache(maxsize=4)
+def _point_mass_rows(rows: int, seed: int) -> Dataset:
+    arrays = point_mass_data(rows, seed)
+    return Dataset.from_arrays(**arrays, info={"source": f"point_mass(rows={rows}, seed={seed})"})

@@ -1,0 +1,60 @@
+"""Normalisers of observations. The replay keeps raw rows; nets and users meet through these."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowpolicy.parts import register
+from flowpolicy.types import Observation, Rows
+
+
+class Normaliser(eqx.Module):
+    """Subtracts ``shift`` and divides by ``scale``, leaf by leaf; empty trees do nothing."""
+
+    shift: Observation
+    scale: Observation
+
+    def __call__(self, obs: Observation) -> Observation:
+        """One observation, or a batch of them."""
+        if self.shift is None:
+            return obs
+        return jax.tree.map(
+            lambda x, m, s: (x - jnp.broadcast_to(m, x.shape)) / jnp.broadcast_to(s, x.shape),
+            obs,
+            self.shift,
+            self.scale,
+        )
+
+
+@register("identity")
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Observations as they are (QC, FMQ)."""
+
+    def fit(self, rows: Rows | None) -> Normaliser:
+        """A normaliser that does nothing."""
+        del rows
+        return Normaliser(None, None)
+
+
+@register("standardise")
+@dataclasses.dataclass(frozen=True)
+class Standardise:
+    """Zero mean and unit standard deviation over the offline rows."""
+
+    floor: float = 1e-3
+    """Smallest standard deviation divided by, in the observation's own units."""
+
+    def fit(self, rows: Rows | None) -> Normaliser:
+        """A normaliser fitted to ``rows``; the identity where there are none."""
+        if rows is None:
+            return Normaliser(None, None)
+        mean = jax.tree.map(lambda x: jnp.asarray(np.mean(x, 0, np.float64), x.dtype), rows.obs)
+        std = jax.tree.map(
+            lambda x: jnp.asarray(np.maximum(np.std(x, 0, dtype=np.float64), self.floor), x.dtype),
+            rows.obs,
+        )
+        return Normaliser(mean, std)

@@ -1,0 +1,122 @@
+"""Phases and the configuration of a run, as data."""
+
+import dataclasses
+from typing import Any
+
+from flowpolicy.data.replay import Draw, UniformDraw
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.parts import register
+from flowpolicy.train.normalise import Identity, Standardise
+
+
+@register("offline")
+@dataclasses.dataclass(frozen=True)
+class Offline:
+    """Updates from the data set alone."""
+
+    steps: int = 1_000_000
+    """Updates."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.steps < 0:
+            raise InvalidConfig(f"offline.steps must be at least 0, got {self.steps}")
+
+
+@register("online")
+@dataclasses.dataclass(frozen=True)
+class Online:
+    """Environment steps, with updates from offline and online rows."""
+
+    env_steps: int = 1_000_000
+    """Environment steps per seed."""
+    updates_per_step: int = 1
+    """UTD: a tick of h environment steps is followed by h times as many updates."""
+    start_after: int = 5_000
+    """Environment steps before the first update."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.env_steps < 0 or self.updates_per_step < 1 or self.start_after < 0:
+            raise InvalidConfig(
+                "online needs env_steps >= 0, updates_per_step >= 1 and start_after >= 0, got "
+                f"{self.env_steps}, {self.updates_per_step} and {self.start_after}"
+            )
+
+
+Phase = Offline | Online
+
+
+@register("evaluation")
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """When the policy is tried, and on how many episodes."""
+
+    every: int = 100_000
+    """Updates (offline) or environment steps (online) between evaluations; 0 for none between."""
+    episodes: int = 50
+    """Episodes of an evaluation within a phase."""
+    final_episodes: int = 50
+    """Episodes at the end of each phase; 0 for none."""
+    side_by_side: int = 10
+    """Environments stepped together, with one policy call for all of them."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.every < 0 or self.final_episodes < 0 or min(self.episodes, self.side_by_side) < 1:
+            raise InvalidConfig(
+                "evaluation needs every >= 0, final_episodes >= 0, episodes >= 1 and "
+                f"side_by_side >= 1, got {self}"
+            )
+
+
+@register("run")
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes."""
+
+    agent: Any
+    """The method: an agent configuration."""
+    task: Any = None
+    """The task: where rows and environments come from."""
+    phases: tuple[Phase, ...] = (Offline(), Online())
+    """What happens, in order."""
+    seeds: tuple[int, ...] = (0,)
+    """One agent, ring and environment each, trained side by side."""
+    batch: int = 256
+    """Samples per update."""
+    capacity: int = 0
+    """Online rows a ring holds; 0 for all rows the online phases make."""
+    draw: Draw = UniformDraw()
+    """How a batch chooses between offline and online rows."""
+    normaliser: Identity | Standardise = Identity()
+    """What is done to observations before a net sees them."""
+    evaluation: Evaluation = Evaluation()
+    """When the policy is tried."""
+    block: int = 100
+    """Offline updates in one dispatch, and updates averaged into one line of the metrics."""
+    checkpoint_every: int = 50_000
+    """Updates between checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if min(self.batch, self.block, self.checkpoint_every) < 1 or self.capacity < 0:
+            raise InvalidConfig(
+                "run needs batch, block, checkpoint_every >= 1 and capacity >= 0, got "
+                f"{self.batch}, {self.block}, {self.checkpoint_every} and {self.capacity}"
+            )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise InvalidConfig(f"run.seeds must be distinct and at least 0, got {self.seeds}")
+        if not self.phases:
+            raise InvalidConfig("run.phases must hold at least one phase")
+
+    @property
+    def offline_updates(self) -> int:
+        """Updates of all offline phases."""
+        return sum(p.steps for p in self.phases if isinstance(p, Offline))
+
+    @property
+    def ring_capacity(self) -> int:
+        """Rows of a ring; 0 where no phase is online."""
+        steps = sum(p.env_steps for p in self.phases if isinstance(p, Online))
+        return min(self.capacity or steps, steps)

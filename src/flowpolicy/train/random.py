@@ -1,0 +1,37 @@
+"""Every key is a function of (seed, attempt, stream, step): nothing is carried, nothing depends
+on what was drawn before."""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowpolicy.types import Key
+
+
+class Stream(enum.IntEnum):
+    """What a key is for. Numbers are part of the file format: never reuse one."""
+
+    INIT = 0
+    UPDATE = 1
+    EXPLORE = 2
+    EVALUATE = 3
+    BEGIN_ONLINE = 4
+    POLICY = 5
+
+
+def stream_key(seed: int, stream: Stream, attempt: int = 0) -> Key:
+    """The root key of one stream of one seed; fold the step into it."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), attempt), int(stream))
+
+
+def stream_keys(seeds: tuple[int, ...], stream: Stream, attempt: int = 0) -> Key:
+    """Root keys of a stream, one per seed, stacked."""
+    return jnp.stack([stream_key(seed, stream, attempt) for seed in seeds])
+
+
+def episode_seed(seed: int, kind: Stream, index: int, attempt: int = 0) -> int:
+    """The reset seed of one episode: a function of (seed, attempt, kind, index), below 2^31."""
+    state = np.random.SeedSequence([seed, attempt, int(kind), index]).generate_state(1)
+    return int(state[0] >> 1)

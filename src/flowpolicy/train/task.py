@@ -1,0 +1,56 @@
+"""What the loop asks of a task: rows, environments, names. Implementations live above it."""
+
+import dataclasses
+from typing import Protocol
+
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.envs.base import Env
+from flowpolicy.errors import MissingData
+from flowpolicy.parts import register
+
+
+class Task(Protocol):
+    """Where rows and environments come from."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def playable(self) -> bool:
+        """Whether ``env`` gives an environment."""
+        ...
+
+    def dataset(self) -> Dataset | None:
+        """The offline rows, or None for a purely online task."""
+        ...
+
+    def env(self) -> Env:
+        """A new environment; ``MissingData`` where the task has none."""
+        ...
+
+
+@register("rows_only")
+@dataclasses.dataclass(frozen=True)
+class RowsOnly:
+    """A task that is a data set and nothing else: it trains offline and is not evaluated."""
+
+    name: str = "own data"
+    """What reports call it."""
+
+    @property
+    def playable(self) -> bool:
+        """False."""
+        return False
+
+    def dataset(self) -> Dataset | None:
+        """The rows are given to the run by hand, not found again from its folder."""
+        return None
+
+    def env(self) -> Env:
+        """There is none."""
+        raise MissingData(
+            f"the task {self.name!r} has no environment, so nothing can be evaluated on it; "
+            "give train(..., task=...) one to evaluate or to train online"
+        )

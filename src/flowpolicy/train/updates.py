@@ -1,0 +1,158 @@
+"""The compiled programs of training: blocks of updates over the seed axis.
+
+jit stands here and in ``act``, nowhere below. A program is traced once per phase; everything that
+changes between calls is an argument.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.data.chunk import View
+from flowpolicy.data.replay import Draw, Ring, sample
+from flowpolicy.train.normalise import Normaliser
+from flowpolicy.types import Key, Metrics, Observation, Rows, Transition
+
+
+def over_seeds(
+    function: Callable[..., Any], axes: tuple[int | None, ...], seeds: int
+) -> Callable[..., Any]:
+    """``function`` mapped over the leading seed axis of the arguments marked 0.
+
+    With one seed the axis is taken off and put back: a batched matrix product of batch one is
+    slower than a plain one on some back ends.
+    """
+    if seeds > 1:
+        return jax.vmap(function, in_axes=axes)
+
+    def alone(*arguments: Any) -> Any:
+        taken = [
+            jax.tree.map(lambda x: x[0], value) if axis == 0 else value
+            for value, axis in zip(arguments, axes, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], function(*taken))
+
+    return alone
+
+
+class Updater:
+    """Blocks of updates with sampling in the graph: one dispatch for many updates.
+
+    offline rows are shared by all seeds and never copied; agents and rings carry the seed axis,
+    and their buffers are donated.
+    """
+
+    def __init__(
+        self,
+        *,
+        offline: Rows | None,
+        normaliser: Normaliser,
+        view: View,
+        draw: Draw,
+        batch: int,
+        seeds: int,
+    ) -> None:
+        """Moves the offline rows to the device."""
+        self._offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
+        self._normaliser = normaliser
+        self._view, self._draw, self._batch, self._seeds = view, draw, batch, seeds
+        self._update = jax.jit(self._block, static_argnames="count", donate_argnums=0)
+        self._insert = jax.jit(self._insert_rows, donate_argnums=0)
+
+    def update(
+        self,
+        agents: Agent,
+        rings: Ring | None,
+        keys: Key,
+        first: int,
+        alive: Bool[Array, "seeds"],
+        *,
+        count: int,
+    ) -> tuple[Agent, Metrics]:
+        """``count`` updates, numbered from ``first``; seeds that are not alive keep their agent.
+
+        Returns the agents and, per seed, each metric's mean over the block.
+        """
+        return self._update(
+            agents, rings, self._offline, self._normaliser, keys, jnp.int32(first), alive,
+            count=count,
+        )  # fmt: skip
+
+    def insert(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
+        """Appends the first ``counts`` of each seed's ``rows`` to its ring."""
+        return self._insert(rings, rows, counts)
+
+    def ring(self, like: Rows, capacity: int) -> Ring:
+        """Empty rings, one per seed."""
+        ring = Ring.create(like, capacity)
+        return jax.tree.map(lambda x: jnp.repeat(x[None], self._seeds, axis=0), ring)
+
+    def _insert_rows(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
+        return over_seeds(Ring.insert, (0, 0, 0), self._seeds)(rings, rows, counts)
+
+    def _block(
+        self,
+        agents: Agent,
+        rings: Ring | None,
+        offline: Rows | None,
+        normaliser: Normaliser,
+        keys: Key,
+        first: Int[Array, ""],
+        alive: Bool[Array, "seeds"],
+        *,
+        count: int,
+    ) -> tuple[Agent, Metrics]:
+        def one_seed(
+            agent: Agent, ring: Ring | None, key: Key, alive: Bool[Array, ""]
+        ) -> tuple[Agent, Metrics]:
+            draw = functools.partial(
+                self._transitions, offline=offline, ring=ring, normaliser=normaliser
+            )
+
+            def step(agent: Agent, number: Int[Array, ""]) -> tuple[Agent, Metrics]:
+                key_batch, key_update = jax.random.split(jax.random.fold_in(key, number))
+                return agent.update(key_update, draw(key_batch))
+
+            after, metrics = jax.lax.scan(step, agent, first + jnp.arange(count))
+            kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, agent)
+            return kept, jax.tree.map(jnp.mean, metrics)
+
+        ring_axis = None if rings is None else 0
+        return over_seeds(one_seed, (0, ring_axis, 0, 0), self._seeds)(agents, rings, keys, alive)
+
+    def _transitions(
+        self, key: Key, *, offline: Rows | None, ring: Ring | None, normaliser: Normaliser
+    ) -> Transition:
+        keys = jax.random.split(key, self._batch)
+        batch = jax.vmap(lambda k: sample(k, offline, ring, self._view, self._draw))(keys)
+        return Transition(
+            normaliser(batch.obs),
+            batch.action,
+            batch.reward,
+            batch.discount,
+            normaliser(batch.next_obs),
+            batch.mask,
+            batch.weight,
+        )
+
+
+Act = Callable[[Key, Observation, Memory], tuple[Float[Array, "d"], Memory]]
+
+
+def acting(agent_act: Callable[[Agent], Act], normaliser: Normaliser) -> Callable[..., Any]:
+    """A compiled policy call for several environments of one agent.
+
+    ``agent_act`` picks what to call: ``lambda agent: agent.explore``, or a refiner in its place.
+    The result is called as ``call(agent, keys, obs, memory)``; keys, obs and memory carry an axis
+    of environments.
+    """
+
+    def call(agent: Agent, keys: Key, obs: Observation, memory: Memory) -> Any:
+        return jax.vmap(lambda k, o, m: agent_act(agent)(k, normaliser(o), m))(keys, obs, memory)
+
+    return jax.jit(call)
