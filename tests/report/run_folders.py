@@ -9,11 +9,16 @@ import pytest
 from flowpolicy.report.runfiles import COLUMNS
 
 RATES = (0.0, 0.25, 0.5, 0.75, 0.8)
+SETTINGS = {
+    "part": "run",
+    "agent": {"part": "fmq", "eta": 0.3, "act": {"part": "best_of_n", "n": 32}},
+    "task": {"part": "ogbench", "env": "cube-single"},
+    "phases": [{"part": "offline", "steps": 400}, {"part": "online", "env_steps": 500}],
+}
 CONFIG = {
+    "format": 1,
     "run": "fmq/cube-single-task1",
     "task": "cube-single-play-singletask-task1-v0",
-    "agent": {"part": "fmq", "eta": 0.3, "act": {"part": "best_of_n", "n": 32}},
-    "phases": [{"part": "offline", "steps": 400}, {"part": "online", "env_steps": 500}],
     "versions": {"jax": "0.10.2", "ogbench": "1.2.2"},
     "commit": "0123abc",
     "command": "flowpolicy train fmq/cube-single-task1 --seeds 0",
@@ -47,6 +52,12 @@ def metric_records(seeds):
                 values = {name: 1.0 / (1 + step + i) for i, name in enumerate(names)}
                 head = {"seed": seed, "phase": phase, "step": step, "updates": step}
                 records.append({**head, "seconds": 0.1 * step, **values})
+        ends = {"seed": seed, "phase": "online"}
+        for episode in range(4):
+            steps = 90 * (episode + 1) + seed
+            line = {"env_steps": steps, "episode": episode, "episode/success": episode % 2}
+            records.append({**ends, **line})
+    records.append({"phase": "online", "step": 500, "time/rest": 0.25})
     return records
 
 
@@ -57,7 +68,7 @@ def make_run(tmp_path):
     def make(seeds=(0,), *, rows=None, logged=False, **config):
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        resolved = {**CONFIG, "seeds": list(seeds), **config}
+        resolved = {**CONFIG, "config": {**SETTINGS, "seeds": list(seeds)}, **config}
         (folder / "config.json").write_text(json.dumps(resolved))
         lines = [json.dumps(record) + "\n" for record in metric_records(seeds) if logged]
         (folder / "metrics.jsonl").write_text("".join(lines))

@@ -102,7 +102,7 @@ def test_flow_picture_refuses_what_does_not_fit(picture, field, value, says):
 
 
 def test_displacements_share_a_panel_with_their_radius():
-    names = diagnostics.metric_names(metric_records((0,)))
+    names = diagnostics.metric_names(metric_records((0,)))[:5]
     found = {panel.title: panel.names for panel in diagnostics.panels(names)}
     assert found == {
         "critic/loss": ("critic/loss",),
@@ -124,9 +124,21 @@ def test_diagnostics_draw_every_seed_and_name_what_does_not_fit():
     assert opened(style.png(figure, dpi=50)).width == 550
     assert diagnostics.diagnostics([], phase="online") is None
     many = {f"metric_{chr(97 + i)}_x": 1.0 for i in range(26)}
-    crowd = [{"seed": 0, "phase": "online", "step": 1, **many}]
+    crowd = [{"seed": 0, "phase": "online", "step": step, **many} for step in (1, 2)]
     assert diagnostics.left_out(crowd) == ("metric_y_x", "metric_z_x")
     assert diagnostics.left_out(records) == ()
+
+
+def test_what_one_episode_gave_is_averaged_and_what_was_logged_once_is_not_drawn(make_run):
+    records = runfiles.read_run(make_run(logged=True)).metrics
+    figure = diagnostics.diagnostics(records, phase="online")
+    drawn = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    (line,) = drawn["episode/success, mean of last 20"].lines
+    assert line.get_xdata().tolist() == [90, 180, 270, 360]
+    assert line.get_ydata().tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+    assert "time/rest" not in drawn
+    assert diagnostics.logged_once(records, phase="online") == {"time/rest": 0.25}
+    assert diagnostics.logged_once(records, phase="offline") == {}
 
 
 def test_strip_shows_first_and_last_frame(frames):

@@ -88,7 +88,8 @@ def test_every_section_is_there_and_nothing_is_fetched(make_run, frames, seeds):
         "best_of_n(n=32)",
         "cube-single-play-singletask-task1-v0",
         "Episode with environment seed 7",
-        "agent.act.n",
+        "config.agent.act.n",
+        "time/rest 0.25",
         "0123abc",
         "flowpolicy train fmq/cube-single-task1 --seeds 0",
         "30.0 s",
@@ -147,6 +148,13 @@ def test_empty_evaluations_are_reported_as_empty(make_run):
         assert words in page.text
 
 
+def test_a_run_without_an_environment_has_no_evaluations_file(make_run):
+    folder = make_run()
+    (folder / "evaluations.csv").unlink()
+    page, _ = report_of(folder)
+    assert "evaluations.csv: the run has not written it" in page.text
+
+
 def test_one_phase_alone(make_run):
     rows = evaluation_rows((0,))
     page, _ = report_of(make_run(rows=[row for row in rows if row[1] == "offline"]))
@@ -159,8 +167,8 @@ def test_one_phase_alone(make_run):
 def test_a_missing_file_is_named_and_the_old_report_stays(make_run):
     folder = make_run()
     old = write_report(folder, material=Material()).read_bytes()
-    (folder / "metrics.jsonl").unlink()
-    with pytest.raises(MissingData, match=r"metrics\.jsonl"):
+    (folder / "config.json").unlink()
+    with pytest.raises(MissingData, match=r"config\.json"):
         write_report(folder, material=Material())
     assert (folder / "report.html").read_bytes() == old
 

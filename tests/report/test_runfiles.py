@@ -40,12 +40,22 @@ def test_blocks_of_episodes_add_up(make_run):
     assert (one.reward, one.length) == pytest.approx((-4.0, 70.0))
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "evaluations.csv"])
-def test_a_missing_file_is_named(make_run, name):
+def test_a_missing_configuration_is_an_error(make_run):
     folder = make_run()
-    (folder / name).unlink()
-    with pytest.raises(MissingData, match=name):
+    (folder / "config.json").unlink()
+    with pytest.raises(MissingData, match=r"config\.json"):
         runfiles.read_run(folder)
+
+
+def test_missing_tables_are_empty_and_named(make_run):
+    folder = make_run()
+    (folder / "evaluations.csv").unlink()
+    (folder / "metrics.jsonl").unlink()
+    run = runfiles.read_run(folder)
+    assert run.absent == ("evaluations.csv", "metrics.jsonl")
+    assert (run.evaluations, run.metrics, run.seconds) == ((), (), None)
+    with pytest.raises(MissingData, match=r"evaluations\.csv"):
+        runfiles.read_evaluations(folder / "evaluations.csv")
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -60,7 +70,7 @@ def test_a_missing_folder_is_named(tmp_path):
         ("config.json", "[1]", "config.json.*object"),
         ("config.json", '{"a": ', "config.json"),
         ("metrics.jsonl", '{"seed": 0, "phase": "offline", "step": 1}\nx\n', "jsonl, line 2"),
-        ("metrics.jsonl", '{"seed": 0, "phase": "offline"}\n', "line 1: no 'step'"),
+        ("metrics.jsonl", '{"seed": 0, "phase": "offline"}\n', "line 1: step must be"),
         ("metrics.jsonl", '{"seed": 0, "phase": "later", "step": 1}\n', "line 1: phase.*later"),
         ("evaluations.csv", "", "evaluations.csv is empty"),
         ("evaluations.csv", "seed,step\n", "first line"),
@@ -113,7 +123,7 @@ def test_before_and_after_take_the_last_common_step_not_the_best(make_run):
     assert (after.step, after.rate, after.episodes) == (400, 0.75, 60)
     assert after.low < 0.75 < after.high
     assert after.rates == (0.75, 0.75, 0.75)
-    notes = progress.missing_evaluations(kept, run.config)
+    notes = progress.missing_evaluations(kept, run.settings)
     assert notes == ("seed 2: no evaluation at online step 500 with best_of_n(n=32)",)
     online = progress.phase_curves(kept, "best_of_n(n=32)", np.random.default_rng(0))[1]
     assert online.steps.tolist() == [100, 200, 300, 400]
@@ -122,7 +132,7 @@ def test_before_and_after_take_the_last_common_step_not_the_best(make_run):
 
 def test_missing_seeds_and_ends_are_named(make_run):
     folder = make_run((0, 1))
-    config = runfiles.read_run(folder).config | {"seeds": [0, 1, 7]}
+    config = {**runfiles.read_run(folder).settings, "seeds": [0, 1, 7]}
     config["phases"] = [{"part": "offline", "steps": 900}, {"part": "online", "env_steps": 500}]
     evaluations = runfiles.read_run(folder).evaluations
     assert progress.missing_evaluations(evaluations, config) == (

@@ -16,7 +16,8 @@ from flowpolicy.report.runfiles import PHASES, metric_series
 
 COLUMNS = 4
 MAX_PANELS = 24
-_BOOKKEEPING = {"seed", "phase", "step", "updates", "seconds"}
+EPISODES = 20  # what one episode gave is drawn as the mean of the last so many
+_BOOKKEEPING = {"seed", "phase", "step", "updates", "seconds", "env_steps", "episode"}
 # A metric split by a bin or a member ends in its number: those share a panel.
 _NUMBERED = re.compile(r"[/_@]?[a-z]?\d[\d.\-_]*$")
 
@@ -56,10 +57,10 @@ def diagnostics(metrics: Sequence[Mapping[str, Any]], *, phase: str) -> Figure |
     """Everything logged in ``phase`` as small multiples, ``None`` if that is nothing.
 
     Thin: each seed; thick: the mean over seeds at the steps that all of them logged. At most
-    ``MAX_PANELS`` are drawn; ``left_out`` names the rest.
+    ``MAX_PANELS`` are drawn, ``left_out`` names the rest; ``logged_once`` has what has no curve.
     """
     records = [r for r in metrics if r["phase"] == phase]
-    shown = panels(metric_names(records))[:MAX_PANELS]
+    shown = _repeated_panels(records)[:MAX_PANELS]
     if not shown:
         return None
     rows = math.ceil(len(shown) / COLUMNS)
@@ -78,24 +79,40 @@ def left_out(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Metrics that ``diagnostics`` does not draw, because a phase has too many panels."""
     names: list[str] = []
     for phase in PHASES:
-        found = panels(metric_names([r for r in metrics if r["phase"] == phase]))
+        found = _repeated_panels([r for r in metrics if r["phase"] == phase])
         names += [name for panel in found[MAX_PANELS:] for name in panel.names]
     return tuple(dict.fromkeys(names))
+
+
+def logged_once(metrics: Sequence[Mapping[str, Any]], *, phase: str) -> dict[str, float]:
+    """What was logged a single time in ``phase``, such as shares of the wall time."""
+    records = [r for r in metrics if r["phase"] == phase]
+    return {
+        name: float(next(r[name] for r in records if name in r))
+        for name in metric_names(records)
+        if _count(records, name) == 1
+    }
+
+
+def _repeated_panels(records: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
+    return panels([name for name in metric_names(records) if _count(records, name) > 1])
+
+
+def _count(records: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(name in record for record in records)
 
 
 def _draw_panel(axes: Axes, panel: Panel, records: Sequence[Mapping[str, Any]]) -> None:
     values_seen: list[float] = []
     for index, name in enumerate(panel.names):
         colour = style.PALETTE[(index + 1) % len(style.PALETTE)]
-        series = [(steps, values) for _, _, steps, values in metric_series(tuple(records), name)]
+        series = [(steps, values) for _, _, steps, values in metric_series(records, name)]
+        if name.startswith("episode/"):
+            series = [(steps, _trailing_mean(values)) for steps, values in series]
         values_seen += [v for _, values in series for v in values if math.isfinite(v)]
-        if len(series) == 1:
-            axes.plot(*series[0], color=colour, linewidth=1.3, label=_short(name, panel))
-            continue
-        for steps, values in series:
-            axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
-        axes.plot(*_mean_series(series), color=colour, linewidth=1.6, label=_short(name, panel))
-    axes.set_title(panel.title, fontsize=8.5)
+        _draw_metric(axes, series, colour, _short(name, panel))
+    episodes = f", mean of last {EPISODES}" if panel.title.startswith("episode/") else ""
+    axes.set_title(panel.title + episodes, fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.thousands(value)))
@@ -104,6 +121,25 @@ def _draw_panel(axes: Axes, panel: Panel, records: Sequence[Mapping[str, Any]]) 
         axes.set_ylim(-0.02, 1.02)
     if len(panel.names) > 1:
         axes.legend(fontsize=7, handlelength=1.2, labelspacing=0.2)
+
+
+def _draw_metric(
+    axes: Axes, series: Sequence[tuple[list[float], list[float]]], colour: str, label: str
+) -> None:
+    """One seed: its line. More: their lines, thin, and the mean where they share enough steps."""
+    marker = "o" if max(len(steps) for steps, _ in series) < 3 else ""
+    if len(series) == 1:
+        axes.plot(*series[0], color=colour, linewidth=1.3, marker=marker, ms=3, label=label)
+        return
+    for steps, values in series:
+        axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5, marker=marker, ms=2)
+    common, means = _mean_series(series)
+    if 2 * len(common) >= len(series[0][0]):
+        axes.plot(common, means, color=colour, linewidth=1.6, label=label)
+
+
+def _trailing_mean(values: Sequence[float]) -> list[float]:
+    return [float(np.mean(values[max(0, i - EPISODES) : i])) for i in range(1, len(values) + 1)]
 
 
 def _mean_series(

@@ -15,7 +15,7 @@ import numpy as np
 
 from flowpolicy.errors import CorruptFile
 from flowpolicy.report import scenes, style
-from flowpolicy.report.diagnostics import diagnostics, left_out
+from flowpolicy.report.diagnostics import diagnostics, left_out, logged_once
 from flowpolicy.report.figures import before_after as before_after_figure
 from flowpolicy.report.figures import flow_map, learning_curve
 from flowpolicy.report.material import Material
@@ -98,9 +98,11 @@ def _progress(run: RunFiles) -> dict[str, Any]:
             for phase, figure in parts.items()
             if figure is not None
         },
+        "once": {phase: logged_once(run.metrics, phase=phase) for phase in PHASES},
         "undrawn": left_out(run.metrics),
         "evaluations": sorted(run.evaluations, key=_table_order),
-        "missing": missing_evaluations(run.evaluations, run.config),
+        "missing": missing_evaluations(run.evaluations, run.settings),
+        "absent": run.absent,
         "cut_off": run.cut_off,
     }
 
@@ -133,8 +135,8 @@ def _facts(run: RunFiles, material: Material) -> dict[str, Any]:
     command = config.pop("command", None)
     return {
         "run": _name(config.get("run")) or run.path.resolve().name,
-        "task": _name(config.get("task")) or "not recorded",
-        "method": _name(config.get("agent")) or "not recorded",
+        "task": _name(config.get("task")) or _name(run.settings.get("task")) or "not recorded",
+        "method": _name(run.settings.get("agent")) or "not recorded",
         "duration": _duration(run.seconds),
         "configuration": list(_flattened(config)),
         "versions": [*_flattened(versions), *([("commit", str(commit))] if commit else [])],

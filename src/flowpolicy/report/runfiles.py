@@ -1,13 +1,14 @@
 """Reads what a run left behind: ``config.json``, ``metrics.jsonl``, ``evaluations.csv``.
 
-Everything is checked on the way in, and what is missing is named, never filled in.
+Everything is checked on the way in, and what is missing is named, never filled in. A run that has
+not been evaluated, or has logged nothing, has no such file yet: that is an empty table.
 """
 
 import csv
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -54,14 +55,25 @@ class Evaluation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """A run folder, read. ``cut_off`` names files whose last line was not written to its end."""
+    """A run folder, read.
+
+    absent:   names of tables that do not exist
+    cut_off:  names of tables whose last line was not written to its end
+    """
 
     path: Path
     config: Mapping[str, Any]
     evaluations: tuple[Evaluation, ...]
     metrics: tuple[Mapping[str, Any], ...]
     summary: Mapping[str, Any]
+    absent: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run's own settings (agent, phases, seeds): ``config`` inside ``config.json``."""
+        inner = self.config.get("config")
+        return inner if isinstance(inner, Mapping) else self.config
 
     @property
     def seconds(self) -> float | None:
@@ -79,13 +91,14 @@ def read_run(run_dir: Path) -> RunFiles:
     if not run_dir.is_dir():
         raise MissingData(f"{run_dir} is not a run folder; `flowpolicy train` makes one")
     config = _read_object(run_dir / "config.json")
-    evaluations, cut_evaluations = read_evaluations(run_dir / "evaluations.csv")
-    metrics, cut_metrics = read_metrics(run_dir / "metrics.jsonl")
+    tables = (run_dir / "evaluations.csv", run_dir / "metrics.jsonl")
+    absent = tuple(path.name for path in tables if not path.exists())
+    evaluations, cut = ((), False) if tables[0].name in absent else read_evaluations(tables[0])
+    metrics, torn = ((), False) if tables[1].name in absent else read_metrics(tables[1])
     summary_path = run_dir / "summary.json"
     summary = _read_object(summary_path) if summary_path.exists() else {}
-    cuts = {"evaluations.csv": cut_evaluations, "metrics.jsonl": cut_metrics}
-    cut_off = tuple(name for name, cut in cuts.items() if cut)
-    return RunFiles(run_dir, config, evaluations, metrics, summary, cut_off)
+    cut_off = tuple(path.name for path, is_cut in zip(tables, (cut, torn), strict=True) if is_cut)
+    return RunFiles(run_dir, config, evaluations, metrics, summary, absent, cut_off)
 
 
 def read_evaluations(path: Path) -> tuple[tuple[Evaluation, ...], bool]:
@@ -109,31 +122,37 @@ def read_evaluations(path: Path) -> tuple[tuple[Evaluation, ...], bool]:
 
 
 def read_metrics(path: Path) -> tuple[tuple[Mapping[str, Any], ...], bool]:
-    """The records of a JSON-lines file; the flag says that its last line was cut off."""
+    """The records of a JSON-lines file; the flag says that its last line was cut off.
+
+    Every record has ``phase`` and ``step`` (where a record counts ``env_steps``, those are it);
+    one without ``seed`` speaks of all seeds.
+    """
     lines, cut = _read_lines(path)
     records = []
     for number, line in enumerate(lines, start=1):
-        record = _parse_object(line, f"{path}, line {number}")
-        for key in ("seed", "phase", "step"):
-            if key not in record:
-                raise CorruptFile(f"{path}, line {number}: no {key!r}")
-        _check_phase(record["phase"], f"{path}, line {number}")
+        where = f"{path}, line {number}"
+        record = _parse_object(line, where)
+        record.setdefault("step", record.get("env_steps"))
+        if not isinstance(record["step"], int):
+            raise CorruptFile(f"{where}: step must be a whole number, got {record['step']!r}")
+        _check_phase(record.get("phase"), where)
         records.append(record)
     return tuple(records), cut
 
 
 def metric_series(
-    metrics: tuple[Mapping[str, Any], ...], name: str
-) -> Iterator[tuple[int, str, list[float], list[float]]]:
+    metrics: Sequence[Mapping[str, Any]], name: str
+) -> Iterator[tuple[int | None, str, list[float], list[float]]]:
     """One metric as (seed, phase, steps, values), a series for each seed and phase that has it.
 
+    The seed is None where the metric speaks of all.
     Values that were not finite (written as null) become NaN, so that a plot shows the gap.
     """
-    series: dict[tuple[int, str], tuple[list[float], list[float]]] = {}
+    series: dict[tuple[int | None, str], tuple[list[float], list[float]]] = {}
     for record in metrics:
         if name not in record:
             continue
-        steps, values = series.setdefault((record["seed"], record["phase"]), ([], []))
+        steps, values = series.setdefault((record.get("seed"), record["phase"]), ([], []))
         value = record[name]
         steps.append(float(record["step"]))
         values.append(float(value) if isinstance(value, int | float) else math.nan)
