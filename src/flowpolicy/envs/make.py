@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpolicy.envs.base import Env, Step
+from flowpolicy.envs.base import Step
 from flowpolicy.errors import InvalidConfig, InvalidData, unknown_name
 from flowpolicy.randomness import GlobalNumpy, seed_for
 from flowpolicy.simulators import gymnasium_with_ogbench
@@ -23,7 +23,7 @@ _SHORT = re.compile(r"(?P<environment>[a-z0-9-]+?)-singletask(-(?P<task>task\d+)
 
 def make_env(
     task: str, *, success_timing: str = "pre", render_size: tuple[int, int] = (200, 200)
-) -> Env:
+) -> "OgbenchEnv":
     """The environment of ``task``: a short name (``cube-single-task1``) or OGBench's own id.
 
     success_timing: whether reward, success and termination of a step are those of the state
