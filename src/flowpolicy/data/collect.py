@@ -39,7 +39,7 @@ COLLECTED = {
 }
 """Environments whose data can be made here, and the kind of that data in OGBench's names."""
 
-WORKER = Path(__file__).with_name("play.py")
+WORKER = Path(__file__).resolve().with_name("play.py")
 
 Progress = Callable[[int, int], None]
 
@@ -71,9 +71,9 @@ def collect(
     name = environment_of(name)
     out = Path(out)
     plan = _plan(rows, out, seed, episode_steps, overwrite)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(plan))
+    workers = min(workers or _cores(), len(plan))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent.resolve()) as folder:
         arguments = [name, str(episode_steps), str(seed), folder]
         replies = _run_workers(arguments, plan, workers, progress, episode_steps)
         record = {
@@ -147,6 +147,12 @@ def _plan(
     return [(0, i) for i in range(episodes)] + [(1, i) for i in range(validation)]
 
 
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class _Reply(NamedTuple):
     answer: dict[str, Any]
     error: str
@@ -197,6 +203,7 @@ def _start(arguments: list[str], log: Path) -> subprocess.Popen[str]:
             stderr=stderr,
             text=True,
             env=environment,
+            cwd=log.parent,  # where MuJoCo may leave its log
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
         )
 
