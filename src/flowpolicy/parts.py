@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flowpolicy.errors import InvalidConfig, unknown_name
 
@@ -39,7 +39,7 @@ def register(name: str) -> Callable[[T], T]:
             raise InvalidConfig(f"part {name!r} is already registered as {known.__qualname__}")
         _PARTS[name] = thing
         _NAMES[thing] = name
-        return thing
+        return cast(T, thing)
 
     return decorate
 

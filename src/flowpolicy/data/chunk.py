@@ -5,7 +5,7 @@ A window is h rows in time order, some of which may belong to a later trajectory
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,22 @@ from jaxtyping import Array, Bool
 
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
-from flowpolicy.types import Rows, Transition
+from flowpolicy.types import ArrayLike, Rows, Transition
 
 
+@runtime_checkable
 class View(Protocol):
     """How a window of rows becomes a transition."""
 
-    horizon: int
+    @property
+    def horizon(self) -> int:
+        """h, rows of a window."""
+        ...
+
+    @property
+    def discount(self) -> float:
+        """gamma, of one environment step."""
+        ...
 
     def __call__(self, window: Rows, exists: Bool[Array, "h"]) -> Transition:
         """The transition of one window, whose leaves have a leading axis of length horizon."""
@@ -33,7 +42,7 @@ def _check(name: str, horizon: int, discount: float) -> None:
         )
 
 
-def _before(flags: Bool[Array, "h"]) -> Bool[Array, "h"]:
+def _before(flags: Bool[ArrayLike, "h"]) -> Bool[Array, "h"]:
     """Whether any flag stands strictly before each position."""
     return jnp.concatenate([jnp.zeros(1, bool), jnp.cumsum(flags)[:-1] > 0])
 

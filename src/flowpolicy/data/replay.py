@@ -1,7 +1,7 @@
 """The replay: offline rows, shared and never overwritten, and a ring of online rows per seed."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -68,6 +68,7 @@ def offline_window(
     return jax.tree.map(lambda x: x[jnp.minimum(places, size - 1)], rows), places < size
 
 
+@runtime_checkable
 class Draw(Protocol):
     """Chooses between offline and online rows for one sample."""
 

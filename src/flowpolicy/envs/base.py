@@ -1,6 +1,6 @@
 """What the library asks of an environment; everything else about it stays behind this line."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,13 +21,29 @@ class Step(NamedTuple):
     success: bool
 
 
+@runtime_checkable
 class Env(Protocol):
     """One environment. Its random draws depend on the seeds given to ``reset`` alone."""
 
-    name: str
-    obs_shape: tuple[int, ...]
-    action_size: int
-    max_steps: int
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def obs_shape(self) -> Any:
+        """Shape of an observation, or a mapping from field to shape."""
+        ...
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in one action."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Steps after which an episode is truncated."""
+        ...
 
     def reset(self, seed: int) -> Observation:
         """Starts the episode that ``seed`` names and returns its first observation."""

@@ -1,7 +1,7 @@
 """What the loop asks of a task: rows, environments, names. Implementations live above it."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.envs.base import Env
@@ -9,6 +9,7 @@ from flowpolicy.errors import MissingData
 from flowpolicy.parts import register
 
 
+@runtime_checkable
 class Task(Protocol):
     """Where rows and environments come from."""
 

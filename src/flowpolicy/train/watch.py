@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flowpolicy.train.folder import EvaluationRow
 
 
+@runtime_checkable
 class Watch(Protocol):
     """Is told of progress."""
 
@@ -20,10 +21,6 @@ class Watch(Protocol):
 
     def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
         """A program is being compiled for as long as the context lasts."""
-        ...
-
-    def evaluating(self, done: int, total: int) -> None:
-        """``done`` of ``total`` episodes of an evaluation are over."""
         ...
 
     def metrics(self, line: dict[str, Any]) -> None:
@@ -53,9 +50,6 @@ class Silent:
         """Nothing."""
         del what
         yield
-
-    def evaluating(self, done: int, total: int) -> None:
-        """Nothing."""
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Nothing."""

@@ -1,0 +1,222 @@
+"""The Python interface: train, evaluate, report, debug."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flowpolicy import parts, runs
+from flowpolicy.agents.base import AgentConfig
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.errors import InvalidConfig, unknown_name
+from flowpolicy.refine import Refiner
+from flowpolicy.report import write_report
+from flowpolicy.report.show import show
+from flowpolicy.report.statistics import Interval, success_interval
+from flowpolicy.train import loop
+from flowpolicy.train.evaluate import Evaluator, own, refined
+from flowpolicy.train.folder import EvaluationRow, RunFolder
+from flowpolicy.train.phases import Phase, RunConfig
+from flowpolicy.train.policy import Policy
+from flowpolicy.train.task import RowsOnly, Task
+from flowpolicy.train.watch import Watch
+
+Run = RunFolder
+
+
+def train(
+    what: str | AgentConfig | RunConfig,
+    data: Dataset | None = None,
+    *,
+    task: Task | None = None,
+    seeds: Sequence[int] | None = None,
+    phases: Sequence[Phase] | None = None,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    **overrides: Any,
+) -> Run:
+    """Trains and returns the run, whose folder holds all that came of it.
+
+    what:      a named run (``flowpolicy list``), an agent's configuration, or a whole RunConfig
+    data:      offline rows; those of the task where None
+    task:      where environments come from; without one, data are trained on and not evaluated
+    out:       the run's folder; a new one under ``runs/`` where None
+    watch:     who is told of progress; nobody where None
+    overrides: fields of the run (batch=128) or of its agent (eta=0.3)
+
+    Raises ``FlowPolicyError``s that name the field and what is allowed, before training starts;
+    ``Diverged`` and ``Stopped`` during it, with the last checkpoint kept.
+    """
+    name, config = _resolve(what)
+    given = {"task": task, "seeds": seeds, "phases": phases}
+    given = {
+        k: tuple(v) if k != "task" and isinstance(v, Sequence) else v
+        for k, v in given.items()
+        if v is not None
+    }
+    config = override(config, {**given, **overrides})
+    if config.task is None:
+        config = dataclasses.replace(config, task=RowsOnly())
+    dataset = config.task.dataset() if data is None else data
+    record = {"run": name, "versions": versions(), "commit": _commit(), "command": _command(name)}
+    folder = _free_folder(name) if out is None else Path(out)
+    return loop.run(config, config.task, dataset, folder, record=record, watch=watch)
+
+
+def _resolve(what: str | AgentConfig | RunConfig) -> tuple[str, RunConfig]:
+    if isinstance(what, str):
+        return what, runs.get(what).config
+    if isinstance(what, RunConfig):
+        return "own run", what
+    return "own agent", RunConfig(agent=what)
+
+
+def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """``config`` with fields of the run, or of its agent, replaced by name."""
+    run_fields = {f.name for f in dataclasses.fields(RunConfig)}
+    agent_fields = {f.name for f in dataclasses.fields(config.agent)}
+    for name in values:
+        if name not in run_fields | agent_fields:
+            raise unknown_name("field of the run or its agent", name, run_fields | agent_fields)
+    ours = {k: v for k, v in values.items() if k in run_fields}
+    theirs = {k: v for k, v in values.items() if k not in run_fields}
+    config = dataclasses.replace(config, **ours)
+    return dataclasses.replace(config, agent=dataclasses.replace(config.agent, **theirs))
+
+
+def _free_folder(name: str) -> Path:
+    base = name.replace("/", "-").replace(" ", "-")
+    for i in range(1, 10_000):
+        path = Path("runs") / (base if i == 1 else f"{base}-{i}")
+        if not path.exists():
+            return path
+    raise InvalidConfig(f"runs/{base} to runs/{base}-9999 all exist; give out=")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, and the device."""
+    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    for package in ("flowpolicy", "jax", "jaxlib", "numpy", "optax", "ogbench", "mujoco"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _commit() -> str:
+    """The git commit of the source this runs from; empty where it is not a checkout."""
+    where = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(where), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _command(name: str) -> str:
+    return f"flowpolicy train {name}" if " " not in name else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """An evaluation: how often the task was solved, and what an action cost.
+
+    success:   share of solved episodes over all seeds; interval: its 95 % interval
+    rows:      one per seed, as in ``evaluations.csv``
+    nfe:       evaluations of the flow per chunk
+    ms_p50, ms_p99: milliseconds from one observation to its chunk, over 200 calls
+    """
+
+    success: float
+    interval: Interval
+    rows: tuple[EvaluationRow, ...]
+    nfe: int
+    ms_p50: float
+    ms_p99: float
+
+
+def evaluate(
+    run: Run | str | Path,
+    refiner: Refiner | None = None,
+    *,
+    episodes: int = 50,
+    task: Task | None = None,
+    write: bool = True,
+) -> Result:
+    """Plays ``episodes`` episodes with every seed of a run's newest checkpoint.
+
+    refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
+    task:    where to play; the run's own where None
+    write:   whether a line per seed is added to ``evaluations.csv``
+
+    Episodes are the same for every refiner: a function of (seed, index).
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    config = folder.config()
+    trained, meta = folder.load()
+    stage: Task = config.task if task is None else task
+    envs = [stage.env() for _ in range(min(config.evaluation.side_by_side, episodes))]
+    try:
+        choose = own if refiner is None else refined(refiner)
+        evaluator = Evaluator(choose, trained.normaliser, envs)
+        rows = []
+        for i, seed in enumerate(config.seeds):
+            agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
+            played = evaluator(agent, seed, episodes, config.agent.view.horizon)
+            step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
+            label = "own" if refiner is None else parts.describe(refiner)
+            kind = "online" if meta["online"] else "offline"
+            rows.append(played.row(seed, kind, step, label))
+    finally:
+        for env in envs:
+            env.close()
+    if write:
+        for row in rows:
+            folder.append_evaluation(row)
+    milliseconds = _latency(Policy.load(folder.path, refiner=refiner))
+    counts = np.asarray([round(row.success * row.episodes) for row in rows])
+    return Result(
+        success=float(np.mean([row.success for row in rows])),
+        interval=success_interval(counts, np.full(len(rows), episodes), np.random.default_rng(0)),
+        rows=tuple(rows),
+        nfe=(refiner or config.agent.act).nfe,
+        ms_p50=float(np.percentile(milliseconds, 50)),
+        ms_p99=float(np.percentile(milliseconds, 99)),
+    )
+
+
+def _latency(policy: Policy, calls: int = 200) -> np.ndarray:
+    policy.warm_up()
+    obs = jax.tree.map(
+        lambda s: np.zeros(s, np.float32), policy.obs_shape, is_leaf=lambda x: isinstance(x, tuple)
+    )
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        policy.act(obs)
+        times.append(1e3 * (time.perf_counter() - began))
+    return np.asarray(times)
+
+
+def report(run: Run | str | Path) -> Path:
+    """Writes ``report.html`` into the run's folder and returns its path."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    return write_report(folder.path, material=show(folder))
+
+
+@contextlib.contextmanager
+def debug() -> Iterator[None]:
+    """Without jit and scan: breakpoints and prints work inside agents, losses and nets.
+
+    The numbers are those of a compiled run up to rounding; it is some hundred times slower.
+    """
+    with jax.disable_jit():
+        yield

@@ -1,0 +1,70 @@
+"""``Trainable``: a step is optax's, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.nets import Adam, Trainable
+
+MODEL = {"w": (0.5, -2.0), "b": (0.1,)}
+GRADIENTS = [{"w": (1.0, -3.0), "b": (0.2,)}, {"w": (0.5, 4.0), "b": (-0.1,)}]
+
+
+def _tree(values):
+    return {name: jnp.array(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_a_step_is_optax_s(clip):
+    """Two steps of Adam, with the global norm clipped before it if at all."""
+    trainable = Trainable.create(_tree(MODEL), Adam(rate=0.1, clip=clip))
+    transform = optax.adam(0.1)
+    if clip:
+        transform = optax.chain(optax.clip_by_global_norm(clip), transform)
+    model = _tree(MODEL)
+    with jax.numpy_dtype_promotion("standard"):
+        state = transform.init(model)
+        for gradient in GRADIENTS:
+            updates, state = transform.update(_tree(gradient), state, model)
+            model = optax.apply_updates(model, updates)
+    for gradient in GRADIENTS:
+        trainable = trainable.step(_tree(gradient))
+    for name in MODEL:
+        np.testing.assert_allclose(trainable.model[name], model[name], rtol=1e-6)
+
+
+def test_the_first_step_by_hand():
+    """Adam's first step is rate * sign(gradient), downhill, whatever the gradient's size."""
+    trainable = Trainable.create(_tree(MODEL), Adam(rate=0.01)).step(_tree(GRADIENTS[0]))
+    np.testing.assert_allclose(trainable.model["w"], [0.49, -1.99], rtol=1e-5)
+    np.testing.assert_allclose(trainable.model["b"], [0.09], rtol=1e-5)
+
+
+def test_clipping_is_of_the_global_norm():
+    """A gradient of norm 5 clipped to 1 steps as that gradient / 5; seen by the second moment."""
+    clipped = Trainable.create(_tree(MODEL), Adam(clip=1.0))
+    small = Trainable.create(_tree(MODEL), Adam())
+    clipped = clipped.step({"w": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])})
+    small = small.step({"w": jnp.array([0.6, 0.0]), "b": jnp.array([0.8])})
+    for one, other in zip(*map(jax.tree.leaves, (clipped.opt_state, small.opt_state)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_step_returns_a_new_state():
+    """The old one is as it was; the structure is kept, under jit too."""
+    start = Trainable.create(_tree(MODEL), Adam())
+    after = jax.jit(lambda x, g: x.step(g))(start, _tree(GRADIENTS[0]))
+    np.testing.assert_array_equal(start.model["w"], np.float32(MODEL["w"]))
+    assert jax.tree.structure(after) == jax.tree.structure(start)
+    shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(x)] for x in (start, after)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}])
+def test_adam_refuses_what_makes_no_sense(fields):
+    """A rate above 0, a norm of at least 0."""
+    with pytest.raises(InvalidConfig, match="rate > 0 and clip >= 0"):
+        Adam(**fields)
