@@ -1,6 +1,7 @@
 """Networks: what they compute, how they start, and what is computed only once."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
