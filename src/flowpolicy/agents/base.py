@@ -4,7 +4,7 @@ The training loop, evaluation and ``Policy`` know this page and no concrete agen
 """
 
 import abc
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 
@@ -36,7 +36,7 @@ class Agent(eqx.Module):
         """The chunk to execute while collecting; ``act`` for methods without added noise."""
 
     @abc.abstractmethod
-    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+    def update(self, key: Key, batch: Transition) -> tuple["Agent", Metrics]:
         """One gradient step on a batch (leading axis on every leaf)."""
 
     @abc.abstractmethod

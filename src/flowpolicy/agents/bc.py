@@ -5,7 +5,7 @@ Losses: any terms of ``flows.losses``; by default the diagonal and MeanFlow's Eu
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -79,7 +79,7 @@ class BCAgent(Agent):
         """As ``act``."""
         return self.act(key, obs, memory)
 
-    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+    def update(self, key: Key, batch: Transition) -> tuple["BCAgent", Metrics]:
         """One step of cloning."""
         loss = lambda flow: self.cloning(key, flow, batch, self.count)  # noqa: E731
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(self.actor.model)

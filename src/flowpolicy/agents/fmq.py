@@ -16,7 +16,7 @@ does; the code steps both at once.
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -135,7 +135,7 @@ class FMQOffline(Agent):
         """As ``act``: no noise is added."""
         return self.act(key, obs, memory)
 
-    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+    def update(self, key: Key, batch: Transition) -> tuple["FMQOffline", Metrics]:
         """One step of the critic and one of the flow map."""
         key_next, key_flow = jax.random.split(key)
         config, flow = self.config, self.actor.model
@@ -198,7 +198,7 @@ class FMQOnline(Agent):
         """As ``act``: no noise is added."""
         return self.act(key, obs, memory)
 
-    def update(self, key: Key, batch: Transition) -> tuple[Self, Metrics]:
+    def update(self, key: Key, batch: Transition) -> tuple["FMQOnline", Metrics]:
         """One step of the critic, then one of the policy with the new critic."""
         key_next, key_guide, key_keep = jax.random.split(key, 3)
         config = self.config

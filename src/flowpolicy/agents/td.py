@@ -1,7 +1,5 @@
 """The critic that agents share: an ensemble, its target, its optimiser, one TD step."""
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,7 @@ class TDCritic(eqx.Module):
     tau: float = eqx.field(static=True)
 
     @classmethod
-    def create(cls, critic: Critic, optimiser: Adam, tau: float) -> Self:
+    def create(cls, critic: Critic, optimiser: Adam, tau: float) -> "TDCritic":
         """Starts the optimiser, and the target as a copy of ``critic``."""
         target = jax.tree.map(jnp.copy, critic)
         return cls(Trainable.create(critic, optimiser), target, tau)
@@ -32,8 +30,8 @@ class TDCritic(eqx.Module):
         return aggregate(self.online.model(obs, action))
 
     def update(
-        self, aggregate: Aggregate, batch: Transition, next_action: Vector
-    ) -> tuple[Self, Metrics]:
+        self, aggregate: Aggregate, batch: Transition, next_action: Float[Array, "batch d"]
+    ) -> tuple["TDCritic", Metrics]:
         """One TD step towards the target's aggregated value of ``next_action`` (a batch).
 
         The target network moves towards the *new* online parameters.
