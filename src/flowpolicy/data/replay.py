@@ -39,8 +39,10 @@ class Ring(eqx.Module):
     def insert(self, rows: Rows, count: Int[Array, ""]) -> "Ring":
         """Writes the first ``count`` of ``rows`` after the newest row."""
         offsets = jnp.arange(rows.reward.shape[0])
+        # Of more rows than fit the newest stay: no place may be written twice.
+        stays = (offsets < count) & (offsets >= count - self.capacity)
         # An index past the end is dropped, so padding rows leave no trace.
-        places = jnp.where(offsets < count, (self.written + offsets) % self.capacity, self.capacity)
+        places = jnp.where(stays, (self.written + offsets) % self.capacity, self.capacity)
         kept = jax.tree.map(
             lambda old, new: old.at[places].set(jnp.asarray(new), mode="drop"), self.rows, rows
         )
