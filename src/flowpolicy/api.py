@@ -67,7 +67,7 @@ def train(
         config = dataclasses.replace(config, task=RowsOnly())
     dataset = config.task.dataset() if data is None else data
     record = {"run": name, "versions": versions(), "commit": _commit(), "command": _command(name)}
-    folder = _free_folder(name) if out is None else Path(out)
+    folder = free_folder(name) if out is None else Path(out)
     return loop.run(config, config.task, dataset, folder, record=record, watch=watch)
 
 
@@ -92,7 +92,8 @@ def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
     return dataclasses.replace(config, agent=dataclasses.replace(config.agent, **theirs))
 
 
-def _free_folder(name: str) -> Path:
+def free_folder(name: str) -> Path:
+    """A folder under ``runs/`` that does not exist yet, named after ``name``."""
     base = name.replace("/", "-").replace(" ", "-")
     for i in range(1, 10_000):
         path = Path("runs") / (base if i == 1 else f"{base}-{i}")
@@ -148,17 +149,25 @@ def evaluate(
     refiner: Refiner | None = None,
     *,
     episodes: int = 50,
+    seeds: Sequence[int] | None = None,
+    episode_seed: int | None = None,
     task: Task | None = None,
     write: bool = True,
 ) -> Result:
-    """Plays ``episodes`` episodes with every seed of a run's newest checkpoint.
+    """Plays ``episodes`` episodes with seeds of a run's newest checkpoint.
 
+    seeds:   which of the run's seeds; all where None
+    episode_seed: what the episodes are drawn from; each agent's own seed where None
     refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
     task:    where to play; the run's own where None
     write:   whether a line per seed is added to ``evaluations.csv``
 
     Episodes are the same for every refiner: a function of (seed, index).
     """
+    if refiner is not None and not (callable(refiner) and parts.is_part(refiner)):
+        raise InvalidConfig(
+            f"refiner must be one, as in fp.best_of_n(n=8) or fp.qgbs(beam=4), got {refiner!r}"
+        )
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = folder.config()
     trained, meta = folder.load()
@@ -168,9 +177,11 @@ def evaluate(
         choose = own if refiner is None else refined(refiner)
         evaluator = Evaluator(choose, trained.normaliser, envs)
         rows = []
-        for i, seed in enumerate(config.seeds):
+        for seed in _chosen(seeds, config.seeds):
+            i = config.seeds.index(seed)
             agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
-            played = evaluator(agent, seed, episodes, config.agent.view.horizon)
+            start = seed if episode_seed is None else episode_seed
+            played = evaluator(agent, start, episodes, config.agent.view.horizon)
             step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
             label = "own" if refiner is None else parts.describe(refiner)
             kind = "online" if meta["online"] else "offline"
@@ -191,6 +202,13 @@ def evaluate(
         ms_p50=float(np.percentile(milliseconds, 50)),
         ms_p99=float(np.percentile(milliseconds, 99)),
     )
+
+
+def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, ...]:
+    for seed in seeds or ():
+        if seed not in known:
+            raise InvalidConfig(f"seeds must be among the run's, {known}, got {seed}")
+    return tuple(seeds) if seeds else known
 
 
 def _latency(policy: Policy, calls: int = 200) -> np.ndarray:

@@ -51,6 +51,16 @@ def lookup(name: str) -> Callable[..., Any]:
     return _PARTS[name]
 
 
+def names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_PARTS)
+
+
+def first_line(name: str) -> str:
+    """The first line of the docstring of the part called ``name``."""
+    return (lookup(name).__doc__ or "").strip().split("\n")[0]
+
+
 def name_of(part: Any) -> str:
     """The name under which ``part`` (an instance, class or function) is registered."""
     for candidate in (part, type(part)):

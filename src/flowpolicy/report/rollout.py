@@ -43,7 +43,10 @@ class Session(Protocol):
 class Stage(Protocol):
     """What is asked of an environment here: a part of ``envs.base.Env``."""
 
-    max_steps: int
+    @property
+    def max_steps(self) -> int:
+        """Steps after which an episode is truncated."""
+        ...
 
     def reset(self, seed: int) -> Observation:
         """Starts the episode that ``seed`` names; the same seed starts the same episode."""

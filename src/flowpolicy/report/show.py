@@ -11,7 +11,7 @@ from flowpolicy.agents.base import Agent
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import gripper_path
 from flowpolicy.errors import InvalidConfig, MissingData
-from flowpolicy.report.material import FlowPicture, Material
+from flowpolicy.report.material import FlowPicture, Material, Rollout
 from flowpolicy.report.rollout import Act, record_rollout, trace_flow
 from flowpolicy.train.folder import RunFolder
 from flowpolicy.train.policy import Policy
@@ -33,16 +33,29 @@ def show(folder: RunFolder) -> Material:
     except MissingData as error:
         return Material(rollout_absent=str(error), flow_absent=str(error))
     try:
-        seed = folder.config().seeds[0]
-        starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]
-
-        def begin(episode: int) -> Act:
-            return Policy.load(folder.path, seed=episode).session()
-
-        rollout = record_rollout(begin, env, seeds=starts, track=_tracker(env))
+        rollout = _rollout(folder, env)
         return Material(rollout=rollout, flow=_flow(folder, env, rollout.seed))
     finally:
         env.close()
+
+
+def rollout_of(folder: RunFolder) -> Rollout:
+    """An episode of the first seed's policy, a solved one if there is one among the first tries."""
+    env = folder.config().task.env()
+    try:
+        return _rollout(folder, env)
+    finally:
+        env.close()
+
+
+def _rollout(folder: RunFolder, env: Env) -> Rollout:
+    seed = folder.config().seeds[0]
+    starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]
+
+    def begin(episode: int) -> Act:
+        return Policy.load(folder.path, seed=episode).session()
+
+    return record_rollout(begin, env, seeds=starts, track=_tracker(env))
 
 
 def _tracker(env: Env) -> Any:

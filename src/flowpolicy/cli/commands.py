@@ -1,0 +1,109 @@
+"""``flowpolicy list``, ``evaluate`` and ``report``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from flowpolicy import api, parts, runs
+from flowpolicy.report.scenes import animation
+from flowpolicy.report.show import rollout_of
+from flowpolicy.train.checkpoint import write_atomic
+from flowpolicy.train.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """The named runs."""
+
+    match: Annotated[str, tyro.conf.Positional] = ""
+    """Only names that contain this text."""
+    parts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """List the parts that options are made of instead: refiners, terms, nets, laws."""
+
+
+def list_runs(arguments: list[str]) -> int:
+    """Prints names and what they are."""
+    options = tyro.cli(ListOptions, args=arguments, prog="flowpolicy list")
+    if options.parts:
+        rows = [(name, parts.first_line(name)) for name in parts.names()]
+    else:
+        rows = [(name, runs.get(name).summary) for name in runs.names()]
+    rows = [row for row in rows if options.match in row[0]]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    return 0 if rows else 2
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Plays episodes with the policy of a run's newest checkpoint."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+    refiner: Annotated[str, tyro.conf.arg(metavar="PART")] = ""
+    """Acts in the place of the agent's own: one_step, 'best_of_n(n=8)', 'qgbs(beam=4)'."""
+    episodes: int = 50
+    """Episodes per seed."""
+    seeds: tuple[int, ...] = ()
+    """Which of the run's seeds; all if not given."""
+    episode_seed: int | None = None
+    """Draw the episodes from this seed; from each agent's own if not given."""
+    video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write rollout.webp into the run's folder, where this machine can draw."""
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Prints success with its interval, and what an action costs."""
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="flowpolicy evaluate")
+    result = api.evaluate(
+        options.run,
+        parts.parse(options.refiner) if options.refiner else None,
+        episodes=options.episodes,
+        seeds=options.seeds or None,
+        episode_seed=options.episode_seed,
+    )
+    for row in result.rows:
+        print(
+            f"seed {row.seed}: success {row.success:.2f} over {row.episodes} episodes, "
+            f"return {row.returns:.1f}, length {row.length:.0f}"
+        )
+    low, high = result.interval
+    print(f"success {result.success:.3f}, 95 % interval {low:.3f} to {high:.3f}")
+    print(
+        f"{result.nfe} flow evaluations a chunk; {result.ms_p50:.2f} ms a chunk (p50), "
+        f"{result.ms_p99:.2f} ms (p99)"
+    )
+    return _video(options.run) if options.video else 0
+
+
+def _video(run: Path) -> int:
+    rollout = rollout_of(RunFolder(run))
+    if not rollout.frames:
+        print("no video: this machine cannot draw (see MUJOCO_GL in the README)")
+        return 0
+    write_atomic(run / "rollout.webp", animation(rollout.frames))
+    print(f"{rollout.sentence} It is in {run / 'rollout.webp'}")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """Writes a run's report.html: one file, images inside."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+
+
+def report(arguments: list[str]) -> int:
+    """Writes the report and says where it is."""
+    options = tyro.cli(ReportOptions, args=arguments, prog="flowpolicy report")
+    print(api.report(options.run))
+    return 0

@@ -1,0 +1,80 @@
+"""``flowpolicy``: train, evaluate and report from a terminal."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from flowpolicy.errors import Diverged, FlowPolicyError, unknown_name
+from flowpolicy.train.stop import Stopped
+
+COMMANDS = {
+    "demo": "collect data, train FMQ offline, adapt it online, write a report",
+    "train": "train a named run, with overrides",
+    "list": "the named runs, and the parts that options are made of",
+    "evaluate": "play episodes with a run's policy, with any refiner",
+    "report": "write a run's report.html",
+    "data": "collect, describe and check data files",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code.
+
+    0 done; 2 bad input, said in one line; 3 diverged; 128 + n stopped by signal n, with a
+    checkpoint written.
+    """
+    # Other processes on the accelerator keep what this one does not need.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    console = Console(stderr=True)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _usage()
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    try:
+        if name == "--version":
+            return _version()
+        return _command(name)(rest)
+    except Stopped as error:
+        console.print(escape(str(error)))
+        return 128 + error.signal
+    except Diverged as error:
+        console.print(f"[bold red]diverged[/]: {escape(str(error))}")
+        return 3
+    except FlowPolicyError as error:
+        console.print(f"[bold red]error[/]: {escape(str(error))}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _usage() -> None:
+    print("usage: flowpolicy COMMAND ...\n\ncommands (each has --help):")
+    for name, text in COMMANDS.items():
+        print(f"  {name:10}{text}")
+
+
+def _version() -> int:
+    from flowpolicy import __version__
+
+    print(__version__)
+    return 0
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """Imported late: ``flowpolicy --help`` waits for neither JAX nor a simulator."""
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    from flowpolicy.cli import commands, data, demo, training
+
+    return {
+        "demo": demo.demo,
+        "train": training.train,
+        "list": commands.list_runs,
+        "evaluate": commands.evaluate,
+        "report": commands.report,
+        "data": data.data,
+    }[name]

@@ -1,0 +1,79 @@
+"""``flowpolicy train NAME``."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from flowpolicy import api, runs
+from flowpolicy.cli.options import read_overrides
+from flowpolicy.report import read_run, terminal_curve
+from flowpolicy.train import sinks
+from flowpolicy.train.console import ConsoleWatch
+from flowpolicy.train.watch import Silent, Watch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What ``flowpolicy train`` takes beside the fields of the run."""
+
+    seeds: tuple[int, ...] = (0,)
+    """One agent, ring and environment each."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
+    """The run's folder; a new one under runs/ if not given."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No progress."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Without jit and scan, so that breakpoints work; slow."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write TensorBoard event files (extra: tensorboard)."""
+    wandb: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also log to Weights & Biases, offline unless WANDB_MODE is set (extra: wandb)."""
+
+
+def train(arguments: list[str]) -> int:
+    """Trains a named run and prints its curve."""
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: flowpolicy train NAME [options]")
+        print("NAME is one of those that flowpolicy list shows; flowpolicy train NAME --help")
+        print("shows everything that can be changed about it.")
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    name = arguments[0]
+    named = runs.get(name)
+    options, given = read_overrides(
+        named.config, TrainOptions, arguments[1:], f"flowpolicy train {name}", named.summary
+    )
+    out = Path(options.out) if options.out else api.free_folder(name)
+    mode = api.debug() if options.debug else contextlib.nullcontext()
+    with mode:
+        run = api.train(
+            name, seeds=options.seeds, out=out, watch=_watch(options, out, name), **given
+        )
+    print(terminal_curve(read_run(run.path).evaluations))
+    print(f"the run is in {run.path}; next: flowpolicy report {run.path}")
+    return 0
+
+
+def _watch(options: TrainOptions, out: Path, name: str) -> Watch:
+    watches: list[Watch] = [] if options.quiet else [ConsoleWatch()]
+    if options.tensorboard:
+        watches.append(sinks.tensorboard(out))
+    if options.wandb:
+        watches.append(sinks.wandb(out, name))
+    return sinks.Several(*watches) if watches else Silent()
+
+
+def say_device(console: Console) -> None:
+    """On an accelerator: which, and how much of its memory is in use."""
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        used, limit = stats.get("bytes_in_use", 0), stats.get("bytes_limit", 0)
+        console.print(
+            f"on {device.device_kind}: {used / 2**20:,.0f} MiB in use of {limit / 2**20:,.0f}; "
+            "memory is taken as needed and the rest left to others"
+        )
