@@ -1,0 +1,70 @@
+"""Tiny agents of every kind and a batch to train them on."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowpolicy.agents import AGENTS
+from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.nets import Adam, MLPCritic, MLPFlow, Plain
+from flowpolicy.refine import BestOfN
+from flowpolicy.types import Spec, Transition
+
+CHUNK, ACTION, OBS, BATCH = 2, 2, 3, 8
+SPEC = Spec(obs=(OBS,), action=ACTION, offline_updates=10)
+TINY = {
+    "chunk": CHUNK,
+    "terms": fmq_terms(0.0, 0.1),
+    "optimiser": Adam(rate=1e-2),
+    "actor": MLPFlow(width=8, depth=1, embed=Plain()),
+    "critic": MLPCritic(width=8, depth=1),
+    "act": BestOfN(4),
+    "bootstrap": BestOfN(2),
+}
+
+
+def config(name, **changes):
+    """The agent called ``name`` at a size for tests; fields it does not have are left out."""
+    kind = AGENTS[name]
+    fields = {f.name for f in dataclasses.fields(kind)}
+    return kind(**{k: v for k, v in {**TINY, **changes}.items() if k in fields})
+
+
+def make(name, online, **changes):
+    """An initialised agent of the offline or the online phase."""
+    agent = config(name, **changes).init(jax.random.key(1), SPEC)
+    return agent.begin_online(jax.random.key(2)) if online else agent
+
+
+def batch(size=BATCH, seed=0):
+    """Random transitions; the last is cut by an end, one terminates, one teaches no critic."""
+    random = np.random.default_rng(seed)
+    d = CHUNK * ACTION
+
+    def normal(*shape):
+        return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+    mask = jnp.ones((size, d)).at[-1, ACTION:].set(0.0)
+    return Transition(
+        obs=normal(size, OBS),
+        action=jnp.clip(normal(size, d), -1, 1) * mask,
+        reward=normal(size),
+        discount=jnp.full(size, 0.9).at[0].set(0.0),
+        next_obs=normal(size, OBS),
+        mask=mask,
+        weight=jnp.ones(size).at[-1].set(0.0),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def train(agent, key, data, count):
+    """``count`` updates on the same batch."""
+    return jax.lax.scan(
+        lambda agent, k: agent.update(k, data), agent, jax.random.split(key, count)
+    )[0]
+
+
+update = jax.jit(lambda agent, key, data: agent.update(key, data))

@@ -1,0 +1,211 @@
+"""What holds for every agent of the library, offline and online."""
+
+import dataclasses
+
+import agents_setup as setup
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowpolicy import parts
+from flowpolicy.agents import AGENTS, Agent, AgentConfig
+from flowpolicy.data.chunk import View
+from flowpolicy.refine import BestOfN, TrustRegion
+from flowpolicy.types import flatten_obs
+
+everywhere = pytest.mark.parametrize(
+    ("name", "online"), [(name, online) for name in sorted(AGENTS) for online in (False, True)]
+)
+
+
+def _same(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def _types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+@everywhere
+def test_an_update_keeps_structure_shapes_and_dtypes(name, online):
+    """Weak types too: a scan's carry, and a program that is compiled once, need all of it."""
+    agent, data = setup.make(name, online), setup.batch()
+    after, _ = jax.eval_shape(agent.update, jax.random.key(0), data)
+    assert jax.tree.structure(after) == jax.tree.structure(agent)
+    assert _types(after) == _types(agent)
+    assert type(after) is type(agent)
+
+
+@everywhere
+def test_all_leaves_are_arrays(name, online):
+    """So that plain jax.jit, vmap and scan take an agent, and a checkpoint can hold it."""
+    agent = setup.make(name, online)
+    assert isinstance(agent, Agent)
+    assert jax.tree.leaves(agent)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent))
+
+
+@everywhere
+def test_jit_equals_no_jit(name, online):
+    """The parameters after an update and its metrics, up to rounding."""
+    agent, data, key = setup.make(name, online), setup.batch(), jax.random.key(3)
+    compiled = setup.update(agent, key, data)
+    plain = agent.update(key, data)
+    for a, b in zip(jax.tree.leaves(compiled), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+
+
+@everywhere
+def test_the_same_key_gives_the_same_bits_and_another_does_not(name, online):
+    """An update is a function of (agent, key, batch) and does draw from its key."""
+    agent, data = setup.make(name, online), setup.batch()
+    one = setup.update(agent, jax.random.key(3), data)
+    assert _same(one, setup.update(agent, jax.random.key(3), data))
+    assert not _same(one, setup.update(agent, jax.random.key(4), data))
+
+
+@everywhere
+def test_an_update_leaves_its_inputs_alone(name, online):
+    """Agent and batch have the same bits afterwards and can be used again: nothing is donated."""
+    agent, data = setup.make(name, online), setup.batch()
+    before = jax.tree.map(lambda x: np.array(x), (agent, data))
+    after, _ = setup.update(agent, jax.random.key(3), data)
+    assert _same(before, (agent, data))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((agent, data)))
+    assert not _same(agent, after)
+
+
+@everywhere
+def test_every_update_counts_and_trains_all_it_should(name, online):
+    """The count goes up by one; every parameter of actor and critic moves, the reference does not.
+
+    Moments of the optimiser are leaves too, and the step counters within them.
+    """
+    agent, data = setup.make(name, online), setup.batch()
+    after = setup.train(agent, jax.random.key(3), data, 3)
+    assert int(after.count - agent.count) == 3
+    paths = jax.tree_util.tree_flatten_with_path(agent)[0]
+    for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
+        frozen = "reference" in jax.tree_util.keystr(path)
+        assert np.array_equal(old, new) == frozen, jax.tree_util.keystr(path)
+
+
+@everywhere
+def test_metrics_are_finite_scalars_with_a_group(name, online):
+    """``group/name``: the log, the report and the sinks tell metrics by the slash."""
+    _, metrics = setup.update(setup.make(name, online), jax.random.key(3), setup.batch())
+    assert metrics
+    for label, value in metrics.items():
+        assert "/" in label
+        assert value.shape == ()
+        assert value.dtype == jnp.float32
+        assert np.isfinite(value), label
+
+
+@everywhere
+def test_acting_is_pure_and_in_the_box(name, online):
+    """[-1, 1] for observations far from any data; a function of (agent, key, obs, memory)."""
+    agent = setup.make(name, online)
+    obs = 30.0 * jax.random.normal(jax.random.key(8), (64, setup.OBS))
+    keys = jax.random.split(jax.random.key(9), 64)
+    for act in (agent.act, agent.explore):
+        call = jax.jit(jax.vmap(lambda k, o, act=act: act(k, o, agent.memory())))
+        action, memory = call(keys, obs)
+        assert action.shape == (64, setup.CHUNK * setup.ACTION)
+        assert float(jnp.abs(action).max()) <= 1.0
+        assert float(jnp.abs(action).max()) > 0.9
+        assert jax.tree.structure(memory) == jax.tree.structure(agent.memory())
+        assert np.array_equal(action, call(keys, obs)[0])
+        near = np.asarray(call(keys, jnp.zeros_like(obs))[0])
+        assert np.unique(near[:, 0]).size > 8
+
+
+@everywhere
+def test_a_batch_of_one_and_observations_as_trees(name, online):
+    """A mapping of fields trains as its concatenation does."""
+    agent, data = setup.make(name, online), setup.batch(1)
+    fields = {"a": data.obs[:, :1], "b": data.obs[:, 1:]}
+    after = {"a": data.next_obs[:, :1], "b": data.next_obs[:, 1:]}
+    split = dataclasses.replace(data, obs=fields, next_obs=after)
+    assert np.array_equal(flatten_obs(jax.tree.map(lambda x: x[0], fields)), data.obs[0])
+    one, _ = setup.update(agent, jax.random.key(3), data)
+    two, _ = setup.update(agent, jax.random.key(3), split)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@everywhere
+def test_begin_online_keeps_what_was_learned(name, online):
+    """Parameters, optimiser state and count go on; a second call changes nothing."""
+    agent = setup.train(setup.make(name, online), jax.random.key(3), setup.batch(), 2)
+    after = agent.begin_online(jax.random.key(5))
+    for field in ("actor", "critic", "count", "cloning"):
+        old, new = getattr(agent, field, None), getattr(after, field, None)
+        assert _same(old, new)
+    assert _same(after, after.begin_online(jax.random.key(6)))
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_begin_online_shares_no_buffer(name):
+    """The loop donates the agent's buffers: one that stands in two leaves would be freed twice."""
+    begin = jax.jit(lambda agent: agent.begin_online(jax.random.key(0)))
+    agent = begin(setup.make(name, online=False))
+    donated = jax.jit(
+        lambda agent: jax.tree.map(lambda x: x + x.dtype.type(1), agent), donate_argnums=0
+    )
+    where = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(agent)]
+    assert len(set(where)) == len(where)
+    jax.block_until_ready(donated(agent))
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_configurations_are_written_and_read(name):
+    """JSON and text, defaults and changes alike; an agent is a config with a view and an act."""
+    kind = AGENTS[name]
+    for it in (kind(), setup.config(name, tau=0.01, act=TrustRegion(0.2, BestOfN(3)))):
+        assert parts.decode(parts.encode(it)) == it
+        assert parts.parse(parts.describe(it)) == it
+        assert isinstance(it, AgentConfig)
+        assert isinstance(it.view, View)
+    assert parts.name_of(kind()) == name
+    assert (setup.config(name).view.horizon, setup.config(name).view.discount) == (2, 0.99)
+
+
+@pytest.mark.strict
+@everywhere
+def test_no_key_is_used_twice(name, online):
+    """JAX's own check, over initialisation, an update, and acting."""
+    with jax.debug_key_reuse(True):
+        data = setup.batch()
+
+        def everything(key):
+            key_init, key_begin, key_update, key_act = jax.random.split(key, 4)
+            agent = setup.config(name).init(key_init, setup.SPEC)
+            if online:
+                agent = agent.begin_online(key_begin)
+            agent, _ = agent.update(key_update, data)
+            return agent.act(key_act, data.obs[0], agent.memory())
+
+        jax.jit(everything)(jax.random.key(0))
+
+
+@pytest.mark.strict
+def test_the_key_check_finds_a_reuse():
+    """What the test above relies on."""
+    with jax.debug_key_reuse(True), pytest.raises(Exception, match="consumed"):
+        jax.jit(lambda k: jax.random.normal(k) + jax.random.uniform(k))(jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_updates_map_over_seeds(name):
+    """Stacked agents under vmap are the agents one by one."""
+    agents = [setup.config(name).init(jax.random.key(i), setup.SPEC) for i in (0, 1)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *agents)
+    keys, data = jax.random.split(jax.random.key(3)), setup.batch()
+    both, _ = jax.jit(jax.vmap(lambda a, k: a.update(k, data)))(stacked, keys)
+    for i in (0, 1):
+        alone, _ = setup.update(agents[i], keys[i], data)
+        for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=2e-5)
