@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jaxtyping
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -13,6 +14,7 @@ from flowpolicy.parts import register
 
 ArrayLike = Array | np.ndarray
 Key = PRNGKeyArray
+Keys = jaxtyping.Key[Array, "_"]  # one key per seed, sample or environment
 Scalar = Float[Array, ""]
 Vector = Float[Array, "d"]
 Observation = Any  # a pytree of arrays; an MLP sees its leaves concatenated

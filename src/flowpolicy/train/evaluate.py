@@ -21,7 +21,7 @@ from flowpolicy.train.random import Stream, episode_seed, stream_key
 from flowpolicy.train.task import Task
 from flowpolicy.train.updates import Act, acting
 from flowpolicy.train.watch import Watch
-from flowpolicy.types import Key, Observation
+from flowpolicy.types import Key, Keys, Observation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _Table:
         """Whether an episode is still being played."""
         return any(i >= 0 for i in self._index)
 
-    def keys(self, root: Key) -> Key:
+    def keys(self, root: Key) -> Keys:
         """One key per environment, a function of its episode and chunk alone."""
         index = jnp.asarray([max(i, 0) for i in self._index])
         chunk = jnp.asarray(self._chunk)
@@ -216,5 +216,5 @@ class _Table:
 
 
 @jax.jit
-def _fold(root: Key, index: Array, chunk: Array) -> Key:
+def _fold(root: Key, index: Array, chunk: Array) -> Keys:
     return jax.vmap(lambda i, c: jax.random.fold_in(jax.random.fold_in(root, i), c))(index, chunk)

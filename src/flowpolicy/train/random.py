@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowpolicy.types import Key
+from flowpolicy.types import Key, Keys
 
 
 class Stream(enum.IntEnum):
@@ -26,7 +26,7 @@ def stream_key(seed: int, stream: Stream, attempt: int = 0) -> Key:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), attempt), int(stream))
 
 
-def stream_keys(seeds: tuple[int, ...], stream: Stream, attempt: int = 0) -> Key:
+def stream_keys(seeds: tuple[int, ...], stream: Stream, attempt: int = 0) -> Keys:
     """Root keys of a stream, one per seed, stacked."""
     return jnp.stack([stream_key(seed, stream, attempt) for seed in seeds])
 

@@ -16,7 +16,7 @@ from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.chunk import View
 from flowpolicy.data.replay import Draw, Ring, sample
 from flowpolicy.train.normalise import Normaliser
-from flowpolicy.types import Key, Metrics, Observation, Rows, Transition
+from flowpolicy.types import Key, Keys, Metrics, Observation, Rows, Transition
 
 
 def over_seeds(
@@ -68,7 +68,7 @@ class Updater:
         self,
         agents: Agent,
         rings: Ring | None,
-        keys: Key,
+        keys: Keys,
         first: int,
         alive: Bool[Array, "seeds"],
         *,
@@ -101,7 +101,7 @@ class Updater:
         rings: Ring | None,
         offline: Rows | None,
         normaliser: Normaliser,
-        keys: Key,
+        keys: Keys,
         first: Int[Array, ""],
         alive: Bool[Array, "seeds"],
         *,
@@ -152,7 +152,7 @@ def acting(agent_act: Callable[[Agent], Act], normaliser: Normaliser) -> Callabl
     of environments.
     """
 
-    def call(agent: Agent, keys: Key, obs: Observation, memory: Memory) -> Any:
+    def call(agent: Agent, keys: Keys, obs: Observation, memory: Memory) -> Any:
         return jax.vmap(lambda k, o, m: agent_act(agent)(k, normaliser(o), m))(keys, obs, memory)
 
     return jax.jit(call)
