@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -56,17 +57,19 @@ def train(
     ``Diverged`` and ``Stopped`` during it, with the last checkpoint kept.
     """
     name, config = _resolve(what)
-    given = {"task": task, "seeds": seeds, "phases": phases}
     given = {
-        k: tuple(v) if k != "task" and isinstance(v, Sequence) else v
-        for k, v in given.items()
-        if v is not None
+        "task": task,
+        "seeds": None if seeds is None else tuple(seeds),
+        "phases": None if phases is None else tuple(phases),
     }
-    config = override(config, {**given, **overrides})
+    changes = {k: v for k, v in given.items() if v is not None} | overrides
+    config = override(config, changes)
     if config.task is None:
         config = dataclasses.replace(config, task=RowsOnly())
     dataset = config.task.dataset() if data is None else data
-    record = {"run": name, "versions": versions(), "commit": _commit(), "command": _command(name)}
+    record = {"run": name, "versions": versions(), "commit": _commit()}
+    if isinstance(what, str) and data is None:
+        record["command"] = _command(name, changes)
     folder = free_folder(name) if out is None else Path(out)
     return loop.run(config, config.task, dataset, folder, record=record, watch=watch)
 
@@ -122,8 +125,16 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _command(name: str) -> str:
-    return f"flowpolicy train {name}" if " " not in name else ""
+def _command(name: str, changes: dict[str, Any]) -> str:
+    """The command line that trains the same."""
+    words = ["flowpolicy", "train", name]
+    for field, value in changes.items():
+        words.append(f"--{field.replace('_', '-')}")
+        if field == "seeds":
+            words += [str(seed) for seed in value]
+        else:
+            words.append(value if isinstance(value, str) else parts.describe(value))
+    return shlex.join(words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +171,8 @@ def evaluate(
     episode_seed: what the episodes are drawn from; each agent's own seed where None
     refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
     task:    where to play; the run's own where None
-    write:   whether a line per seed is added to ``evaluations.csv``
+    write:   whether a line per seed is added to ``evaluations.csv``; one that would tell of
+             episodes that are told of already is not added again
 
     Episodes are the same for every refiner: a function of (seed, index).
     """
@@ -190,8 +202,10 @@ def evaluate(
         for env in envs:
             env.close()
     if write:
+        told = set() if episode_seed is not None else {_what(row) for row in folder.evaluations()}
         for row in rows:
-            folder.append_evaluation(row)
+            if _what(row) not in told:
+                folder.append_evaluation(row)
     milliseconds = _latency(Policy.load(folder.path, refiner=refiner))
     counts = np.asarray([round(row.success * row.episodes) for row in rows])
     return Result(
@@ -202,6 +216,10 @@ def evaluate(
         ms_p50=float(np.percentile(milliseconds, 50)),
         ms_p99=float(np.percentile(milliseconds, 99)),
     )
+
+
+def _what(row: EvaluationRow) -> tuple[Any, ...]:
+    return row.seed, row.phase, row.step, row.refiner
 
 
 def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def _version() -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    """Imported late: ``flowpolicy --help`` waits for neither JAX nor a simulator."""
+    """Imported late, so that an unknown name is answered before tyro is loaded."""
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     from flowpolicy.cli import commands, data, demo, training

@@ -53,6 +53,8 @@ def train(arguments: list[str]) -> int:
         run = api.train(
             name, seeds=options.seeds, out=out, watch=_watch(options, out, name), **given
         )
+    if not options.quiet:
+        say_device(Console(stderr=True))
     print(terminal_curve(read_run(run.path).evaluations))
     print(f"the run is in {run.path}; next: flowpolicy report {run.path}")
     return 0

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as a flag that the loop looks at between dispatches."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def stop_on_signal() -> Iterator[StopFlag]:
         if flag.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         flag.signal = number
+        # Not print: a signal may arrive in the middle of one.
+        os.write(2, b"stopping after a checkpoint; Ctrl-C again to stop at once\n")
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
