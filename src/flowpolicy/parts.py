@@ -124,35 +124,40 @@ def _build(name: str, fields: dict[str, Any]) -> Any:
     for field in fields:
         if field not in known:
             raise unknown_name(f"field of {name}", field, known)
+    hints = typing.get_type_hints(thing)
+    fields = {f: _checked(f"{name}.{f}", value, hints[f]) for f, value in fields.items()}
     try:
-        part = thing(**fields)
+        return thing(**fields)
     except TypeError as error:
         raise InvalidConfig(f"{name}: {error}") from None
-    _check_types(name, part)
-    return part
 
 
-def _check_types(name: str, part: Any) -> None:
-    hints = typing.get_type_hints(type(part))
-    for field in dataclasses.fields(part):
-        value, hint = getattr(part, field.name), hints[field.name]
-        wrong = (
-            (hint is int and (not isinstance(value, int) or isinstance(value, bool)))
-            or (hint is bool and not isinstance(value, bool))
-            or (hint is str and not isinstance(value, str))
-            or (hint is float and (not isinstance(value, float | int) or isinstance(value, bool)))
-        )
-        if wrong:
-            raise InvalidConfig(f"{name}.{field.name} must be {hint.__name__}, got {value!r}")
+def _checked(field: str, value: Any, hint: Any) -> Any:
+    """The value, a whole number as a float where a float belongs."""
+    if hint is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidConfig(f"{field} must be finite, got {value!r}")
+    if hint in (int, float, bool, str):
+        if type(value) is not hint:
+            raise InvalidConfig(f"{field} must be {hint.__name__}, got {value!r}")
+    elif hint is Any or getattr(hint, "__module__", "") == "builtins":
+        pass
+    elif isinstance(hint, type) and not is_part(value):
+        raise InvalidConfig(f"{field} must be a part, got {value!r}")
+    elif isinstance(hint, types.UnionType) and not isinstance(value, hint):
+        raise InvalidConfig(f"{field} must be {hint}, got {value!r}")
+    return value
 
 
 def parse(text: str) -> Any:
     """Reads ``name`` or ``name(key=value, ...)``; values are literals or parts themselves."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InvalidConfig(
-            f"cannot read {text!r}; write a name, or name(key=value, ...), as in best_of_n(n=32)"
+            f"cannot read {text[:80]!r}; write a name, or name(key=value, ...), "
+            "as in best_of_n(n=32)"
         ) from None
     return _from_node(node, text)
 
@@ -167,14 +172,18 @@ def _from_node(node: ast.expr, text: str) -> Any:
         for keyword in node.keywords:
             if keyword.arg is None:
                 raise InvalidConfig(f"{text!r}: ** is not understood here")
+            if keyword.arg in fields:
+                raise InvalidConfig(f"{text!r}: {keyword.arg} is given twice")
             fields[keyword.arg] = _from_node(keyword.value, text)
         return _build(node.func.id, fields)
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_from_node(item, text) for item in node.elts)
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise InvalidConfig(f"{text!r}: only names, numbers, text and tuples are read") from None
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise InvalidConfig(
+            f"{text[:80]!r}: only names, numbers, text and tuples are read"
+        ) from None
 
 
 def describe(value: Any) -> str:

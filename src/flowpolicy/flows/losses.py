@@ -178,6 +178,7 @@ def flow_loss(
         path = Path(x0, x1, s, interpolant)
         times = term.times(key_time, progress)
         value = masked_mean_square(term.residual(flow, teacher, times, path), mask)
-        total = total + jnp.where(progress >= term.start, term.weight, 0.0) * value
-        metrics[f"flow/{getattr(term.residual, '__name__', 'term')}"] = value
+        total = total + jnp.where(progress >= term.start, term.weight * value, 0.0)
+        name = f"flow/{getattr(term.residual, '__name__', 'term')}"
+        metrics[name if name not in metrics else f"{name}_{len(metrics)}"] = value
     return total, metrics

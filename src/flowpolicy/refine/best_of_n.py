@@ -12,6 +12,11 @@ from flowpolicy.refine.core import Q, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 
+def _check_bound(name: str, bound: float) -> None:
+    if not bound > 0:
+        raise InvalidConfig(f"{name}.bound must be above 0, got {bound}")
+
+
 @register("one_step")
 @dataclasses.dataclass(frozen=True)
 class OneStep:
@@ -19,6 +24,10 @@ class OneStep:
 
     bound: float = 1.0
     """Actions lie in [-bound, bound]."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        _check_bound("one_step", self.bound)
 
     @property
     def nfe(self) -> int:
@@ -45,6 +54,7 @@ class BestOfN:
         """Checks the fields."""
         if self.n < 1:
             raise InvalidConfig(f"best_of_n.n must be at least 1, got {self.n}")
+        _check_bound("best_of_n", self.bound)
 
     @property
     def nfe(self) -> int:

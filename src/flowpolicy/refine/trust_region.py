@@ -24,9 +24,7 @@ class TrustRegion:
     eta: float = 0.3
     """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0."""
     start: OneStep | BestOfN = OneStep()
-    """How the action is drawn."""
-    bound: float = 1.0
-    """Actions lie in [-bound, bound]."""
+    """How the action is drawn; its bound is the box."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -41,4 +39,4 @@ class TrustRegion:
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The displaced action."""
         a = displace(q, self.start(key, flow, q, s), self.eta)
-        return jnp.clip(a, -self.bound, self.bound)
+        return jnp.clip(a, -self.start.bound, self.start.bound)
