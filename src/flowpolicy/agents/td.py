@@ -11,6 +11,16 @@ from flowpolicy.refine import Refiner
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Transition, Vector
 from flowpolicy.values import Aggregate, Critic, polyak, td_loss, td_target
 
+CANDIDATES = 1024
+"""Candidates that are ranked at a time on a CPU, where the activations of more leave its cache."""
+
+
+def states_at_once(refiner: Refiner, states: int) -> int:
+    """How many of ``states`` are refined at a time: all, or on a CPU as many as stay in cache."""
+    if jax.default_backend() != "cpu":
+        return states
+    return min(states, max(CANDIDATES // refiner.nfe, 1))
+
 
 class TDCritic(eqx.Module):
     """An ensemble under training and its Polyak-averaged target."""
@@ -57,8 +67,10 @@ class TDCritic(eqx.Module):
     ) -> Float[Array, "batch d"]:
         """What ``refiner`` draws at each next observation, ranked by the online ensemble."""
 
-        def one(key: Key, obs: Observation) -> Vector:
+        def one(sample: tuple[Key, Observation]) -> Vector:
+            key, obs = sample
             return refiner(key, flow, lambda a: self.value(aggregate, obs, a), obs)
 
-        keys = jax.random.split(key, batch.reward.shape[0])
-        return jax.vmap(one)(keys, batch.next_obs)
+        size = batch.reward.shape[0]
+        samples = jax.random.split(key, size), batch.next_obs
+        return jax.lax.map(one, samples, batch_size=states_at_once(refiner, size))
