@@ -11,7 +11,8 @@ import numpy as np
 
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.replay import Ring
-from flowpolicy.envs.base import Env
+from flowpolicy.envs.base import Env, Step
+from flowpolicy.errors import InvalidData
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import Online
@@ -23,7 +24,8 @@ from flowpolicy.types import Key, Metrics, Observation, Rows
 class Stepper:
     """One environment per seed, stepped a chunk at a time.
 
-    An episode that ends idles until the next tick, which begins with a new one.
+    An episode that ends idles until the next tick, which begins with a new one. ``ticks`` counts
+    those of all online phases, so that none draws the noise of another.
     """
 
     def __init__(self, envs: list[Env], seeds: tuple[int, ...], horizon: int) -> None:
@@ -33,6 +35,7 @@ class Stepper:
         self._over = [True] * len(envs)
         self._gain = [0.0] * len(envs)
         self._length = [0] * len(envs)
+        self.ticks = 0
         self.env_steps = np.zeros(len(envs), np.int64)
         self.episodes = np.zeros(len(envs), np.int64)
 
@@ -69,12 +72,22 @@ class Stepper:
     def _one(self, i: int, action: np.ndarray) -> tuple[Any, ...]:
         before = self._obs[i]
         step = self._envs[i].step(action)
+        self._check(i, step)
         self._obs[i] = step.obs
         self._over[i] = step.terminated or step.truncated
         self._gain[i] += step.reward
         self._length[i] += 1
         self.env_steps[i] += 1
         return before, action, step.reward, step.terminated, self._over[i], step.obs, step.success
+
+    def _check(self, i: int, step: Step) -> None:
+        """A value that is not finite would spoil the replay, and the losses much later."""
+        for what, leaves in (("reward", [step.reward]), ("observation", jax.tree.leaves(step.obs))):
+            if not all(np.isfinite(x).all() for x in leaves):
+                raise InvalidData(
+                    f"{self._envs[i].name}: the {what} after step {self._length[i] + 1} of episode "
+                    f"{int(self.episodes[i])} (seed {self._seeds[i]}) is not finite"
+                )
 
     def _close(self, i: int, success: bool) -> dict[str, Any]:
         line = {
@@ -208,7 +221,6 @@ class Ticker:
         self._explore = Explorer(
             learner.config.seeds, learner.normaliser, learner.alone(0).memory()
         )
-        self._tick = 0
 
     @property
     def per_tick(self) -> int:
@@ -229,7 +241,7 @@ class Ticker:
         jax.block_until_ready(learner.agents)
         clock.lap("updates")
         with learner.first_time("the collecting policy"):
-            chunks = self._explore(learner.agents, self._tick, stepper.observations(), fresh)
+            chunks = self._explore(learner.agents, stepper.ticks, stepper.observations(), fresh)
         clock.lap("policy")
         metrics = self._update()
         clock.lap("updates")
@@ -239,7 +251,7 @@ class Ticker:
         self.rings = learner.updater.insert(self.rings, rows, jnp.asarray(counts, jnp.int32))
         if ended:
             self._report(ended)
-        self._tick += 1
+        stepper.ticks += 1
         clock.rest()
         return metrics
 
