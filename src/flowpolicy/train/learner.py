@@ -100,11 +100,7 @@ class Learner:
         means = {k: np.mean([np.asarray(b[k]) for b in blocks], axis=0) for k in blocks[0]}
         for name, value in means.items():
             if not np.isfinite(value).all():
-                kept = self._folder.path / "checkpoints"
-                raise Diverged(
-                    f"{name} is {value.tolist()} after {self.updates} updates ({phase} step "
-                    f"{step}): training stopped, and the last good checkpoint stays in {kept}"
-                )
+                raise self._diverged(f"{name} is {value.tolist()} ({phase} step {step})")
         clock = round(time.perf_counter() - self._started, 3)
         base = {"phase": phase, "step": step, "updates": self.updates, "seconds": clock}
         lines: list[dict[str, Any]] = [
@@ -115,8 +111,20 @@ class Learner:
         for line in lines:
             self._watch.metrics(line)
 
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"{what} after {self.updates} updates: training stopped, and the last good checkpoint "
+            f"stays in {self._folder.path / 'checkpoints'}"
+        )
+
     def save(self, where: dict[str, Any]) -> Path:
-        """Writes a checkpoint; ``where`` says how far the run is."""
+        """Writes a checkpoint; ``where`` says how far the run is.
+
+        Raises ``Diverged`` where a leaf is not finite: metrics show that an update later.
+        """
+        for path, leaf in jax.tree_util.tree_flatten_with_path(self.agents)[0]:
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+                raise self._diverged(f"{jax.tree_util.keystr(path)} is not finite")
         self.saved = self.updates
         meta = {"updates": self.updates, "online": self.online, "attempt": 0, **where}
         return self._folder.save(Trained(self.agents, self.normaliser), meta)
