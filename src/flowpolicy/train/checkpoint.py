@@ -114,7 +114,10 @@ def _leaf(like: Any, stored: str, value: np.ndarray, source: str) -> jax.Array:
 
 
 def save(folder: Path, name: str, tree: Any, meta: dict[str, Any], *, keep: int) -> Path:
-    """Writes checkpoint ``name`` under ``folder`` and removes all but the newest ``keep``."""
+    """Writes checkpoint ``name`` under ``folder`` and removes all but the newest ``keep``.
+
+    Where the name is taken, by a state of the same number of updates, it gets a number.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -127,9 +130,10 @@ def save(folder: Path, name: str, tree: Any, meta: dict[str, Any], *, keep: int)
     for file, data in files.items():
         write_atomic(temporary / file, data)
     write_atomic(temporary / "manifest.json", to_json({"format": FORMAT, "sha256": hashes}))
-    final = folder / name
-    if final.exists():
-        shutil.rmtree(final)
+    final, copies = folder / name, 0
+    while final.exists():  # no folder can be exchanged for another in one go, so both stay for now
+        copies += 1
+        final = folder / f"{name}.{copies:03d}"
     os.replace(temporary, final)
     _flush(folder)
     for old in checkpoints(folder)[:-keep]:
