@@ -1,6 +1,7 @@
 """Tiny agents of every kind and a batch to train them on."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,13 @@ def config(name, **changes):
 
 def make(name, online, **changes):
     """An initialised agent of the offline or the online phase."""
-    agent = config(name, **changes).init(jax.random.key(1), SPEC)
+    return build(config(name, **changes), online)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def build(config, online):
+    """Compiled, because the many small operations of an initialisation take long one by one."""
+    agent = config.init(jax.random.key(1), SPEC)
     return agent.begin_online(jax.random.key(2)) if online else agent
 
 

@@ -68,7 +68,7 @@ def _agent(online=True, slopes=(SLOPE, SLOPE), value=0.2, **changes):
     rules = dict(zip(RULES, (member(1), mean) if online else (mean, member(1)), strict=True))
     nets = {"actor": ConstantActor(), "critic": LinearCritic()}
     fields = {"eta": 0.3, "beta": 0.0, "tau": 0.5, "bootstrap": BestOfN(64), **nets, **rules}
-    agent = setup.config("fmq", **{**fields, **changes}).init(jax.random.key(0), setup.SPEC)
+    agent = setup.make("fmq", False, **{**fields, **changes})
     slopes = jnp.asarray(np.stack(slopes))
     where = lambda a: (  # noqa: E731
         a.critic.online.model.members.slope, a.critic.target.members.slope, a.actor.model.net.u,
@@ -342,7 +342,7 @@ def test_the_offline_loss_online():
 
 
 def test_distance_by_quarters_of_r():
-    """``moved_r00`` .. ``moved_r75``; each is the mean of what moved there, beside the clipped share."""
+    """``moved_r00`` .. ``moved_r75``, each the mean of what moved there; and the clipped share."""
     agent, n = _agent(), 400
     agent = eqx.tree_at(lambda a: a.actor.model.net.u, agent, agent.reference.net.u + 0.3 * G)
     guides = jax.vmap(lambda k: _guidance(agent, k))(jax.random.split(jax.random.key(0), n))

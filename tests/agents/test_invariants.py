@@ -203,7 +203,8 @@ def test_the_key_check_finds_a_reuse():
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_updates_map_over_seeds(name):
     """Stacked agents under vmap are the agents one by one."""
-    agents = [setup.config(name).init(jax.random.key(i), setup.SPEC) for i in (0, 1)]
+    one = setup.make(name, online=False)
+    agents = [one, setup.train(one, jax.random.key(7), setup.batch(), 1)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *agents)
     keys, data = jax.random.split(jax.random.key(3)), setup.batch()
     both, _ = jax.jit(jax.vmap(lambda a, k: a.update(k, data)))(stacked, keys)
