@@ -1,0 +1,328 @@
+"""The loop, on the named run toy/fmq at a size of seconds."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_runs import CHUNK, OFFLINE, QUIET, TINY, agents, fingerprint, lines, train
+
+import flowpolicy as fp
+from flowpolicy import api, runs
+from flowpolicy.data.chunk import ChunkView
+from flowpolicy.data.replay import UniformDraw
+from flowpolicy.envs.toy import PointMass
+from flowpolicy.errors import Diverged, InvalidConfig, InvalidData, UnknownName
+from flowpolicy.train.checkpoint import checkpoints
+from flowpolicy.train.normalise import Identity, Standardise
+from flowpolicy.train.online import Stepper
+from flowpolicy.train.updates import Updater
+
+SEEN = []  # what the environments of ``Spoiled`` were given, action by action
+
+
+@fp.register("spoiled")
+@dataclasses.dataclass(frozen=True)
+class Spoiled:
+    """Point masses without data; one step's reward is ``reward``, or its observation where NaN."""
+
+    reward: str = "-1.0"
+    at: int = 10
+    name = "spoiled"
+    playable = True
+
+    def dataset(self):
+        return None
+
+    def env(self):
+        reward, at = float(self.reward), self.at
+
+        class Env(PointMass):
+            def step(self, action):
+                SEEN.append(np.array(action))
+                step = super().step(action)
+                return step._replace(reward=reward) if self._steps == at else step
+
+        return Env()
+
+
+def test_what_a_run_leaves_behind(run):
+    """config.json, metrics.jsonl, evaluations.csv, checkpoints with a manifest."""
+    names = {p.name for p in run.path.iterdir()}
+    assert {"config.json", "metrics.jsonl", "evaluations.csv", "checkpoints"} <= names
+    record = json.loads((run.path / "config.json").read_text())
+    assert {"config", "spec", "versions", "commit", "task", "data"} <= set(record)
+    assert run.config().agent.bootstrap == TINY["bootstrap"]
+    for path in checkpoints(run.path / "checkpoints"):
+        assert {p.name for p in path.iterdir()} == {
+            "state.safetensors", "meta.json", "manifest.json",
+        }  # fmt: skip
+    for text in (run.path / "metrics.jsonl").read_text().splitlines():
+        json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is not strict JSON"))
+
+
+def test_the_evaluations(run):
+    """The columns to the letter, and a row per seed at the end of each phase."""
+    with open(run.path / "evaluations.csv", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert ",".join(header) == "seed,phase,step,refiner,episodes,success,return,length,seconds"
+    assert [row[:5] for row in rows] == [
+        ["0", "offline", "20", "own", "3"],
+        ["0", "online", "60", "own", "3"],
+    ]
+    for row in run.evaluations():
+        assert 0 <= row.success <= 1
+        assert 1 <= row.length <= PointMass.max_steps
+        assert -row.length <= row.returns <= 0
+
+
+def test_environment_steps_episodes_and_updates_are_counted_exactly(run):
+    """60 steps in chunks of 2; the first tick has no rows yet, all others make 2 updates.
+
+    Every episode of this run ends by time-out at 40 steps, which is a whole number of chunks.
+    """
+    _, meta = run.load()
+    assert meta["env_steps"] == [60]
+    assert meta["episodes"] == [1]
+    assert [(e["env_steps"], e["episode/length"]) for e in lines(run, "episode/length")] == [
+        (40, 40)
+    ]
+    assert meta["updates"] == 20 + (30 - 1) * CHUNK
+    counts = [line["updates"] for line in lines(run, "critic/loss")]
+    assert counts == [10, 20, 30, 40, 50, 60, 70, 78]
+    assert int(agents(run).count[0]) == 78
+
+
+def test_the_shares_of_the_online_time_add_up(run):
+    """Environment, policy, updates and the rest."""
+    (line,) = lines(run, "time/rest")
+    shares = [line[f"time/{k}"] for k in ("environment", "policy", "updates", "rest")]
+    assert min(shares) >= 0
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_the_same_configuration_gives_the_same_bits(run, tmp_path):
+    """Parameters, optimiser, episodes and evaluations; another seed gives others."""
+    again = train(tmp_path / "again")
+    assert fingerprint(again) == fingerprint(run)
+    drop = lambda rows: [dataclasses.replace(row, seconds=0.0) for row in rows]  # noqa: E731
+    assert drop(again.evaluations()) == drop(run.evaluations())
+    assert fingerprint(train(tmp_path / "other", seeds=[1])) != fingerprint(run)
+
+
+def test_two_updates_a_step_and_a_late_start(tmp_path):
+    """UTD 2: 4 updates a tick of 2 steps; none before 20 environment steps."""
+    phases = (fp.Online(40, updates_per_step=2, start_after=20),)
+    run = train(tmp_path / "r", phases=phases, evaluation=QUIET, block=4)
+    assert run.load()[1]["updates"] == (20 - 10) * 2 * CHUNK
+    assert [line["step"] for line in lines(run, "critic/loss")] == list(range(22, 41, 2))
+
+
+def test_an_odd_number_of_steps_is_kept_to(tmp_path):
+    """The last chunk is cut: 7 steps are 4 ticks, of which 3 update."""
+    run = train(tmp_path / "r", phases=(fp.Online(7, start_after=0),), evaluation=QUIET)
+    _, meta = run.load()
+    assert (meta["env_steps"], meta["updates"]) == ([7], 3 * CHUNK)
+
+
+def test_purely_offline_and_purely_online(tmp_path):
+    """One phase of either kind; online without data, offline without a task."""
+    task = Spoiled()
+    online = train(tmp_path / "on", task=task, phases=(fp.Online(8, start_after=0),))
+    assert [row.phase for row in online.evaluations()] == ["online"]
+    assert int(agents(online).count[0]) == 6
+    data = TINY["task"].dataset()
+    config = dataclasses.replace(run_config(), task=None, phases=OFFLINE)
+    offline = fp.train(config, data, out=tmp_path / "off")
+    assert offline.evaluations() == []
+    assert int(agents(offline).count[0]) == 20
+    with pytest.raises(InvalidConfig, match="needs data"):
+        train(tmp_path / "neither", task=task, phases=OFFLINE)
+
+
+def run_config():
+    """toy/fmq with the tiny overrides, as a configuration."""
+    return api.override(runs.get("toy/fmq").config, TINY)
+
+
+def test_two_seeds_side_by_side_are_two_runs(tmp_path):
+    """Offline, on the same rows: parameters within 1e-5 and each its own."""
+    both = agents(train(tmp_path / "both", seeds=[3, 5], phases=OFFLINE, evaluation=QUIET))
+    for i, seed in enumerate((3, 5)):
+        alone = agents(train(tmp_path / f"{seed}", seeds=[seed], phases=OFFLINE, evaluation=QUIET))
+        for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[i], b[0], atol=1e-5)
+    apart = [np.abs(np.float32(x[0] - x[1])).max() for x in jax.tree.leaves(both.actor.model)]
+    assert max(apart) > 1e-2
+
+
+def test_two_seeds_online_have_environments_of_their_own(tmp_path):
+    """Steps, episodes and rings per seed; evaluations and metrics name the seed."""
+    run = train(tmp_path / "r", seeds=[3, 5], phases=(fp.Online(44, start_after=0),))
+    _, meta = run.load()
+    assert meta["env_steps"] == [44, 44]
+    assert {line["seed"] for line in lines(run, "episode/return")} == {3, 5}
+    assert [(row.seed, row.phase) for row in run.evaluations()] == [(3, "online"), (5, "online")]
+
+
+def test_evaluations_within_a_phase_and_checkpoints_at_intervals(tmp_path):
+    """Every 10 updates and 20 steps; the newest two checkpoints stay."""
+    evaluation = dataclasses.replace(TINY["evaluation"], every=20)
+    phases = (fp.Offline(40), fp.Online(50, start_after=0))
+    run = train(tmp_path / "r", evaluation=evaluation, phases=phases, checkpoint_every=30)
+    told = [(row.phase, row.step, row.episodes) for row in run.evaluations()]
+    assert told == [
+        ("offline", 20, 2), ("offline", 40, 3), ("online", 20, 2), ("online", 40, 2),
+        ("online", 50, 3),
+    ]  # fmt: skip
+    assert [p.name for p in checkpoints(run.path / "checkpoints")] == [
+        "step-000000070", "step-000000088",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("every", "what"), [(1000, r"critic/loss is \[(inf|nan)\]"), (1, "is not finite")]
+)
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, every, what):
+    """A reward of 1e30 overflows the squared error: ``Diverged`` says what, and the last checkpoint
+    is finite and loads. Saving at every tick does not let the broken state in."""
+    phases = (fp.Online(8, start_after=0), fp.Online(40, start_after=0))
+    with pytest.raises(Diverged, match=what + r"[^\n]*last good checkpoint stays"):
+        train(
+            tmp_path / "r", task=Spoiled("1e30"), phases=phases, evaluation=QUIET,
+            checkpoint_every=every,
+        )  # fmt: skip
+    kept, meta = fp.Run(tmp_path / "r").load()
+    assert meta["updates"] == 6 if every == 1000 else 6 < meta["updates"] < 40
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept.agents))
+
+
+@pytest.mark.parametrize("reward", ["nan", "inf"])
+def test_a_reward_that_is_not_finite_is_refused(tmp_path, reward):
+    """The message says where it came from; no row of it reaches the replay."""
+    with pytest.raises(InvalidData, match=r"point-mass: the reward after step 10 of episode 0"):
+        train(
+            tmp_path / "r", task=Spoiled(reward), phases=(fp.Online(40, start_after=1000),),
+            evaluation=QUIET,
+        )  # fmt: skip
+
+
+def test_two_online_phases_draw_noise_of_their_own(tmp_path):
+    """Without updates, 40 + 40 steps are the 80 steps of one phase, action by action."""
+    seen = {}
+    for name, steps in (("two", (40, 40)), ("one", (80,))):
+        SEEN.clear()
+        phases = tuple(fp.Online(n, start_after=1000) for n in steps)
+        train(tmp_path / name, task=Spoiled(), phases=phases, evaluation=QUIET)
+        seen[name] = np.stack(SEEN)
+    assert seen["two"].shape == (80, 2)
+    np.testing.assert_array_equal(seen["two"], seen["one"])
+
+
+def test_a_folder_that_holds_a_run_is_refused(run):
+    """And left as it is."""
+    before = sorted(p.stat().st_mtime_ns for p in run.path.rglob("*"))
+    with pytest.raises(InvalidConfig, match="already holds a run"):
+        train(run.path)
+    assert sorted(p.stat().st_mtime_ns for p in run.path.rglob("*")) == before
+
+
+def test_unknown_names_suggest_the_nearest(tmp_path):
+    """Runs, and fields of the run or its agent."""
+    with pytest.raises(UnknownName, match=r"run 'toy/fmg'; did you mean 'toy/fmq'"):
+        fp.train("toy/fmg", out=tmp_path / "r")
+    with pytest.raises(UnknownName, match="'bach'; did you mean 'batch'"):
+        train(tmp_path / "r", bach=3)
+    with pytest.raises(UnknownName, match="'discont'; did you mean 'discount'"):
+        train(tmp_path / "r", discont=0.9)
+    assert not (tmp_path / "r").exists()
+
+
+def test_overrides_reach_the_run_and_its_agent(run):
+    """Where the name stands is found out."""
+    config = run.config()
+    assert (config.batch, config.agent.chunk, config.agent.eta) == (8, CHUNK, 0.3)
+
+
+@pytest.mark.parametrize("method", ["bc", pytest.param("fmq", marks=pytest.mark.slow)])
+def test_debug_computes_what_a_compiled_run_does(tmp_path, method):
+    """No jit, no scan: parameters within rounding of those of a compiled run."""
+    agent = run_config().agent
+    if method == "bc":
+        agent = fp.BC(chunk=CHUNK, terms=agent.terms, actor=agent.actor)
+    small = {"phases": (fp.Offline(2),), "batch": 4, "evaluation": QUIET, "block": 2}
+    config = dataclasses.replace(run_config(), agent=agent, **small)
+    compiled = fp.train(config, out=tmp_path / "jit")
+    with fp.debug():
+        plain = fp.train(config, out=tmp_path / "debug")
+    for a, b in zip(jax.tree.leaves(agents(compiled)), jax.tree.leaves(agents(plain)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+def test_data_and_environment_must_fit(tmp_path):
+    """The message shows both shapes; nothing is written."""
+    data = TINY["task"].dataset()
+    wide = jax.tree.map(lambda x: x, data.rows)
+    wide = dataclasses.replace(wide, action=np.concatenate([wide.action] * 2, -1))
+    other = fp.Dataset.from_rows(wide, {})
+    with pytest.raises(InvalidConfig, match=r"differ in .*\(\(2,\), 4\) and \(\(2,\), 2\)"):
+        fp.train(run_config(), other, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_dead_seeds_keep_their_agent():
+    """``alive`` false: every leaf as before, while the other seed's agent moves."""
+    config = run_config()
+    rows = TINY["task"].dataset().rows
+    updater = Updater(
+        offline=rows, normaliser=Identity().fit(None), view=ChunkView(CHUNK, 0.9),
+        draw=UniformDraw(), batch=4, seeds=2,
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 2)
+    spec = fp.Spec((2,), 2, 10)
+    start = jax.jit(jax.vmap(lambda k: config.agent.init(k, spec)))(keys)
+    before = jax.tree.map(np.asarray, start)
+    after, _ = updater.update(start, None, keys, 0, jnp.array([True, False]), count=2)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert np.array_equal(a[1], b[1])
+    assert not np.array_equal(before.actor.model.net.mlp.last.weight[0],
+                              after.actor.model.net.mlp.last.weight[0])  # fmt: skip
+
+
+def test_stepping_a_chunk_by_hand():
+    """Rows, padding, ends and idling: the second environment ends within its first chunk."""
+
+    class Short(PointMass):
+        max_steps = 2
+
+    stepper = Stepper([PointMass(), Short()], (0, 1), 3)
+    assert stepper.begin().tolist() == [True, True]
+    at = stepper.observations()
+    chunks = np.tile(np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5]], np.float32), (2, 1, 1))
+    rows, counts, ended = stepper.step(chunks, limit=100)
+    assert counts.tolist() == [3, 2]
+    assert rows.ended.tolist() == [[False] * 3, [False, True, False]]
+    assert not rows.terminated.any()
+    np.testing.assert_array_equal(rows.obs[:, 0], at)
+    np.testing.assert_array_equal(rows.obs[:, 1], rows.next_obs[:, 0])
+    np.testing.assert_array_equal(rows.action[0], chunks[0])
+    assert not rows.action[1, 2].any()
+    assert [(e["seed"], e["episode/length"], e["episode/return"]) for e in ended] == [(1, 2, -2.0)]
+    assert stepper.begin().tolist() == [False, True]
+    _, counts, _ = stepper.step(chunks, limit=4)
+    assert counts.tolist() == [1, 2]
+    assert stepper.env_steps.tolist() == [4, 4]
+
+
+def test_standardise_is_fitted_to_the_offline_rows():
+    """Mean 0, deviation 1, at least the floor for what never changes."""
+    rows = TINY["task"].dataset().rows
+    flat = dataclasses.replace(rows, obs=np.concatenate([rows.obs, np.ones((300, 1), "f4")], -1))
+    seen = np.asarray(Standardise().fit(flat)(flat.obs))
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(0), [1, 1, 0], atol=1e-4)
+    assert Standardise().fit(None)(5.0) == 5.0
+    assert Identity().fit(rows)(5.0) == 5.0
