@@ -78,8 +78,9 @@ def to_arrays(tree: Any) -> dict[str, np.ndarray]:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             name = _KEY.format(jax.random.key_impl(leaf)) + name
             leaf = jax.random.key_data(leaf)
-        # safetensors stores the buffer as it lies, so the layout must be C.
-        arrays[name] = np.ascontiguousarray(leaf)
+        # safetensors stores the buffer as it lies, so the layout must be C; ascontiguousarray would
+        # give scalars an axis.
+        arrays[name] = np.asarray(leaf, order="C")
     return arrays
 
 
