@@ -150,6 +150,7 @@ class RunFolder:
 
     def load(self) -> tuple[Trained, dict[str, Any]]:
         """The newest checkpoint; one that was altered is refused and the one before it named."""
+        self.record()  # says so where this is no run at all
         paths = checkpoint.checkpoints(self.path / "checkpoints")
         if not paths:
             raise MissingData(f"{self.path} has no checkpoint")
