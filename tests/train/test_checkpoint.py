@@ -1,0 +1,171 @@
+"""Checkpoints: what was written comes back to the bit, what was altered is refused by name."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flowpolicy as fp
+from flowpolicy.errors import CorruptFile, MissingData
+from flowpolicy.train import checkpoint
+
+
+def _tree():
+    """Leaves of many kinds, with both kinds of keys."""
+    return {
+        "float": jnp.array([1.5, -0.0, 1e-38]),
+        "scalar": jnp.float32(3),
+        "count": jnp.int32(7),
+        "flag": jnp.array([True, False]),
+        "key": jax.random.key(3),
+        "keys": jax.random.split(jax.random.key(4, impl="rbg"), 2),
+        "turned": jnp.arange(6.0).reshape(2, 3).T,
+        "pair": (jnp.zeros((0, 2)), jnp.uint8(5)),
+    }
+
+
+def _equal(a, b):
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    pairs = list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(x.dtype == y.dtype and np.array_equal(data(x), data(y)) for x, y in pairs)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Two checkpoints of one tree."""
+    for name in ("step-1", "step-2"):
+        checkpoint.save(tmp_path, name, _tree(), {"updates": 5, "who": name}, keep=2)
+    return tmp_path
+
+
+def test_the_round_trip_is_exact(saved):
+    """Bits, shapes, dtypes, typed keys with their implementation, and the meta data."""
+    arrays, meta = checkpoint.read(saved / "step-2")
+    back = checkpoint.from_arrays(jax.eval_shape(_tree), arrays, "here")
+    assert _equal(back, _tree())
+    assert jax.random.key_impl(back["keys"]) == "rbg"
+    assert np.signbit(np.asarray(back["float"])[1])
+    assert meta == {"format": 1, "updates": 5, "who": "step-2"}
+    draw = jax.random.normal(back["key"])
+    assert draw == jax.random.normal(jax.random.key(3))
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "meta.json", "manifest.json"])
+def test_a_flipped_bit_anywhere_is_refused_by_name(saved, file):
+    """In 40 places of each file; the message names the file and the checkpoint before it."""
+    path = saved / "step-2" / file
+    good = path.read_bytes()
+    for at in np.random.default_rng(0).choice(len(good), 40):
+        bad = bytearray(good)
+        bad[at] ^= 1 << int(at % 8)
+        path.write_bytes(bytes(bad))
+        with pytest.raises(CorruptFile, match="checkpoint refused") as error:
+            checkpoint.read(saved / "step-2")
+        assert str(saved / "step-2") in str(error.value)
+        assert f"the one before it is {saved / 'step-1'}" in str(error.value)
+    path.write_bytes(good)
+    checkpoint.read(saved / "step-2")
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "meta.json", "manifest.json"])
+def test_a_cut_or_missing_file_is_refused(saved, file):
+    """Truncated, empty, gone; without an earlier checkpoint the message says that."""
+    path = saved / "step-1" / file
+    good = path.read_bytes()
+    for bad in (good[:-1], good[: len(good) // 2], b""):
+        path.write_bytes(bad)
+        with pytest.raises(CorruptFile, match="there is none before it"):
+            checkpoint.read(saved / "step-1")
+    path.unlink()
+    with pytest.raises(CorruptFile, match=file):
+        checkpoint.read(saved / "step-1")
+
+
+def test_another_format_or_manifest_is_refused(saved):
+    """A newer format, and a manifest that names other files, such as ones outside the folder."""
+    path = saved / "step-2" / "manifest.json"
+    record = json.loads(path.read_text())
+    for change, what in (({"format": 2}, "format 2"), ({"sha256": {"../x": "0"}}, "other files")):
+        path.write_text(json.dumps({**record, **change}))
+        with pytest.raises(CorruptFile, match=what):
+            checkpoint.read(saved / "step-2")
+
+
+def test_state_that_does_not_fit_is_refused(saved):
+    """Other leaves, another shape, another dtype, values that are not finite."""
+    arrays, _ = checkpoint.read(saved / "step-2")
+    skeleton = jax.eval_shape(_tree)
+    with pytest.raises(CorruptFile, match="other leaves"):
+        checkpoint.from_arrays({**skeleton, "more": skeleton["scalar"]}, arrays, "here")
+    for leaf in (jnp.zeros(4), jnp.zeros(3, jnp.int32)):
+        with pytest.raises(CorruptFile, match=r"'float'.*must be"):
+            checkpoint.from_arrays({**skeleton, "float": leaf}, arrays, "here")
+    name = next(n for n in arrays if "float" in n)
+    broken = {**arrays, name: np.array([1, np.nan, 2], np.float32)}
+    with pytest.raises(CorruptFile, match="not finite"):
+        checkpoint.from_arrays(skeleton, broken, "here")
+
+
+def test_the_newest_stay_and_a_taken_name_gets_a_number(saved):
+    """Oldest first, temporary folders are not checkpoints, nothing is exchanged in place."""
+    inode = os.stat(saved / "step-2").st_ino
+    checkpoint.save(saved, "step-2", _tree(), {"who": "again"}, keep=2)
+    (saved / ".step-9.1.tmp").mkdir()
+    assert [p.name for p in checkpoint.checkpoints(saved)] == ["step-2", "step-2.001"]
+    assert os.stat(saved / "step-2").st_ino == inode
+    assert checkpoint.read(saved / "step-2.001")[1]["who"] == "again"
+    checkpoint.save(saved, "step-3", _tree(), {}, keep=1)
+    assert [p.name for p in checkpoint.checkpoints(saved)] == ["step-3"]
+
+
+def test_json_is_strict(tmp_path):
+    """No NaN in or out, no key twice, no other file formats."""
+    with pytest.raises(ValueError, match="JSON"):
+        checkpoint.to_json({"x": float("nan")})
+    path = tmp_path / "x.json"
+    for text, what in (('{"a": NaN}', "NaN"), ('{"a": 1, "a": 2}', "twice"), ("{", "readable")):
+        path.write_text(text)
+        with pytest.raises(CorruptFile, match=what):
+            checkpoint.read_json(path)
+    path.unlink()
+    with pytest.raises(MissingData, match=r"x\.json does not exist"):
+        checkpoint.read_json(path)
+
+
+def test_a_run_with_an_altered_checkpoint_is_refused(run, tmp_path):
+    """Evaluating or loading names the file and what is left; nothing is loaded in its place."""
+    shutil.copytree(run.path, tmp_path / "r")
+    newest = checkpoint.checkpoints(tmp_path / "r" / "checkpoints")[-1]
+    data = bytearray((newest / "state.safetensors").read_bytes())
+    data[-1] ^= 1
+    (newest / "state.safetensors").write_bytes(bytes(data))
+    for load in (fp.Policy.load, fp.evaluate):
+        with pytest.raises(CorruptFile, match=r"SHA-256 differs.*step-000000020"):
+            load(tmp_path / "r")
+
+
+def test_a_configuration_that_changed_does_not_take_the_state(run, tmp_path):
+    """A wider net in config.json: the leaf that does not fit is named."""
+    shutil.copytree(run.path, tmp_path / "r")
+    path = tmp_path / "r" / "config.json"
+    text = path.read_text()
+    assert '"width": 8' in text
+    path.write_text(text.replace('"width": 8', '"width": 9'))
+    with pytest.raises(CorruptFile, match="must be float32"):
+        fp.Run(tmp_path / "r").load()
+
+
+def test_a_folder_without_a_run_or_checkpoint(tmp_path, run):
+    """What is missing is said."""
+    with pytest.raises(MissingData, match="no run folder"):
+        fp.Policy.load(tmp_path / "nowhere")
+    shutil.copytree(run.path, tmp_path / "r")
+    shutil.rmtree(tmp_path / "r" / "checkpoints")
+    with pytest.raises(MissingData, match="no checkpoint"):
+        fp.Policy.load(tmp_path / "r")
