@@ -31,7 +31,7 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, FlowMap, Term, linear, masked_mean_square
 from flowpolicy.nets import Adam, MLPCritic, MLPFlow, Trainable
 from flowpolicy.parts import register
-from flowpolicy.refine import BestOfN, Refiner, normalised_gradient
+from flowpolicy.refine import BestOfN, Refiner, normalise
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
 from flowpolicy.values import Aggregate, Critic, member, minimum, spread
 
@@ -249,8 +249,10 @@ def guidance(
     u_off = reference.average_velocity(r, jnp.ones(()), ar, sample.obs)
     a1 = ar + (1.0 - r) * u_off
     at = jnp.clip(a1, -1.0, 1.0) if config.clip_endpoint else a1
-    g = normalised_gradient(lambda a: config.gradient(critic(sample.obs, a)), at)
-    return Guidance(r, ar, u_off, a1, g, spread(critic(sample.obs, at)))
+    # One evaluation gives the disagreement and, through its transpose, the gradient.
+    q, pull = jax.vjp(lambda a: critic(sample.obs, a), at)
+    (gradient,) = pull(jax.grad(config.gradient)(q))
+    return Guidance(r, ar, u_off, a1, normalise(gradient), spread(q))
 
 
 def effective_eta(eta: float, beta: float, delta: Float[Array, "batch"]) -> Float[Array, "batch"]:

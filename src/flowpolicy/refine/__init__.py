@@ -12,7 +12,13 @@ tests it; the state enters through the flow. ``nfe`` counts its evaluations of t
 """
 
 from flowpolicy.refine.best_of_n import BestOfN, OneStep
-from flowpolicy.refine.core import Refiner, displace, from_noise, normalised_gradient
+from flowpolicy.refine.core import (
+    Refiner,
+    displace,
+    from_noise,
+    normalise,
+    normalised_gradient,
+)
 from flowpolicy.refine.qgbs import QGBS, QGBSKeepBest
 from flowpolicy.refine.trust_region import TrustRegion
 
@@ -25,5 +31,6 @@ __all__ = [
     "TrustRegion",
     "displace",
     "from_noise",
+    "normalise",
     "normalised_gradient",
 ]

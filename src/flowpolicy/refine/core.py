@@ -32,13 +32,17 @@ def from_noise(key: Key, flow: Flow, s: Observation) -> Vector:
     return flow.flow(jnp.zeros(()), jnp.ones(()), a0, s)
 
 
-def normalised_gradient(q: Q, a: Vector, kappa: float = 1e-8) -> Vector:
-    """grad Q(a) / (|grad Q(a)|_2 + kappa): a direction of length 1, or 0 where Q is flat."""
-    g = jax.grad(q)(a)
+def normalise(g: Vector, kappa: float = 1e-8) -> Vector:
+    """g / (|g|_2 + kappa): a direction of length 1, or 0 where ``g`` is 0."""
     # The square root's slope is infinite at 0, so the flat case takes a branch of its own.
     square = jnp.sum(jnp.square(g))
     norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     return g / (norm + kappa)
+
+
+def normalised_gradient(q: Q, a: Vector, kappa: float = 1e-8) -> Vector:
+    """grad Q(a) / (|grad Q(a)|_2 + kappa): a direction of length 1, or 0 where Q is flat."""
+    return normalise(jax.grad(q)(a), kappa)
 
 
 def displace(q: Q, a: Vector, eta: float | Scalar) -> Vector:
