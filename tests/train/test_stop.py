@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM: a checkpoint is written, ``Stopped`` is raised, nothing waits or is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flowpolicy as fp
+from flowpolicy.train.stop import Stopped, stop_on_signal
+
+HERE = Path(__file__).parent
+
+CHILD = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import flowpolicy as fp
+from flowpolicy.train.stop import Stopped
+from flowpolicy.train.watch import Silent
+from small_runs import QUIET, train
+
+class Marker(Silent):
+    def advance(self, done):
+        if done >= 20:
+            print("ready", flush=True)
+
+phase = fp.Offline(10_000_000) if sys.argv[3] == "offline" else fp.Online(10_000_000, start_after=0)
+try:
+    train(sys.argv[2], phases=(phase,), evaluation=QUIET, watch=Marker(), capacity=100)
+except Stopped as stopped:
+    print(json.dumps({"signal": stopped.signal, "message": str(stopped)}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"), [("offline", signal.SIGINT), ("online", signal.SIGTERM)]
+)
+def test_a_signal_leaves_a_checkpoint(tmp_path, phase, number):
+    """Sent when the child says that it is training; the policy of the folder loads and acts."""
+    command = [sys.executable, "-c", CHILD, str(HERE), str(tmp_path / "r"), phase]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        told = [line for line in child.stdout if line != "ready\n"]
+    assert child.returncode == 0
+    record = json.loads(told[-1])
+    assert record["signal"] == number
+    assert f"stopped by signal {int(number)}" in record["message"]
+    (saved,) = (tmp_path / "r" / "checkpoints").iterdir()
+    assert str(saved) in record["message"]
+    _, meta = fp.Run(tmp_path / "r").load()
+    assert meta["phase"] == 0
+    assert meta["done"] >= 20
+    if phase == "offline":
+        assert meta["updates"] == meta["done"]
+    else:
+        assert meta["env_steps"] == [meta["done"]]
+    assert fp.Policy.load(tmp_path / "r").act([0.5, 0.5]).shape == (2, 2)
+
+
+def test_handlers_are_put_back():
+    """Within the context the first signal sets a flag, a second SIGINT interrupts; after it the
+    handlers are those from before."""
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), stop_on_signal() as stop:  # noqa: PT012
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
+        assert stop.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_stopped_is_one_of_ours():
+    """Caught with the library's errors; it carries the number for an exit status."""
+    stopped = Stopped("text", signal.SIGTERM)
+    assert isinstance(stopped, fp.FlowPolicyError)
+    assert (str(stopped), 128 + stopped.signal) == ("text", 143)
