@@ -1,0 +1,101 @@
+"""Evaluation: an episode is a function of (agent, seed, index) and of nothing else."""
+
+import jax
+import numpy as np
+import pytest
+
+import flowpolicy as fp
+from flowpolicy.envs.toy import PointMass
+from flowpolicy.errors import MissingData
+from flowpolicy.train.evaluate import Evaluator, own, refined
+from flowpolicy.train.random import Stream, episode_seed, stream_key
+from flowpolicy.train.task import RowsOnly
+
+
+@pytest.fixture(scope="module")
+def played(run):
+    """Five episodes of one agent, by the number of environments that were stepped together."""
+    trained, _ = run.load()
+    agent = jax.tree.map(lambda x: x[0], trained.agents)
+
+    def play(side_by_side, episodes=5, act=own):
+        envs = [PointMass() for _ in range(side_by_side)]
+        return Evaluator(act, trained.normaliser, envs)(agent, 0, episodes, 2)
+
+    play.agent = agent
+    return play
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2, 8])
+def test_episodes_do_not_depend_on_how_many_are_played_together(played, side_by_side):
+    """One after the other, some at a time, more places than episodes: the same episodes."""
+    together, here = played(5), played(side_by_side)
+    np.testing.assert_array_equal(here.lengths, together.lengths)
+    np.testing.assert_array_equal(here.success, together.success)
+    np.testing.assert_allclose(here.returns, together.returns, atol=1e-5)
+
+
+def test_more_episodes_begin_with_the_same_ones(played):
+    """The first three of five are the three of three."""
+    np.testing.assert_array_equal(played(2, 3).returns, played(2).returns[:3])
+
+
+def test_an_episode_by_hand(played):
+    """Episode 0 again: its reset seed, a key per (episode, chunk), chunks executed open loop."""
+    env, agent = PointMass(), played.agent
+    obs, root = env.reset(episode_seed(0, Stream.EVALUATE, 0)), stream_key(0, Stream.EVALUATE)
+    gain, over, chunk = 0.0, False, 0
+    while not over:
+        key = jax.random.fold_in(jax.random.fold_in(root, 0), chunk)
+        actions, chunk = agent.act(key, jax.numpy.asarray(obs), agent.memory())[0], chunk + 1
+        for action in np.asarray(actions).reshape(2, 2):
+            step = env.step(action)
+            obs, gain = step.obs, gain + step.reward
+            over = step.terminated or step.truncated
+            if over:
+                break
+    assert played(2).returns[0] == pytest.approx(gain)
+
+
+def test_the_policy_is_asked_once_per_chunk(played):
+    """Five episodes of 40 steps side by side, chunks of 2: 20 calls, not 200."""
+    episodes = played(5)
+    assert len(episodes.policy_seconds) == np.ceil(episodes.lengths.max() / 2)
+
+
+def test_another_refiner_plays_the_same_episodes_otherwise(played):
+    """A refiner in the place of the agent's own; one_step is what this run has of its own."""
+    same = played(2, act=refined(fp.one_step()))
+    np.testing.assert_allclose(same.returns, played(2).returns, atol=1e-5)
+    np.testing.assert_array_equal(same.lengths, played(2).lengths)
+
+
+def test_evaluating_a_run(run):
+    """Success, its interval, calls of the flow, latency, and a row for the table if wanted."""
+    before = len(run.evaluations())
+    result = fp.evaluate(run, fp.best_of_n(n=4), episodes=3, write=False)
+    assert len(run.evaluations()) == before
+    low, high = result.interval
+    assert 0 <= low <= result.success <= high <= 1
+    assert (result.nfe, len(result.rows)) == (4, 1)
+    assert 0 < result.ms_p50 <= result.ms_p99
+    (row,) = result.rows
+    assert (row.phase, row.step, row.episodes) == ("online", 60, 3)
+    assert row.refiner.startswith("best_of_n(n=4")
+
+
+def test_a_run_without_an_environment_is_not_evaluated():
+    """The message says what to give."""
+    with pytest.raises(MissingData, match="task"):
+        RowsOnly().env()
+
+
+def test_seeds_of_episodes():
+    """A function of (seed, stream, index) that does not collide, and the same for ever."""
+    seeds = {
+        episode_seed(s, kind, i)
+        for s in range(5) for kind in (Stream.EXPLORE, Stream.EVALUATE) for i in range(200)
+    }  # fmt: skip
+    assert len(seeds) == 2000
+    assert all(0 <= s < 2**31 for s in seeds)
+    assert episode_seed(3, Stream.EVALUATE, 7) == 1476837418
