@@ -1,0 +1,44 @@
+"""The public surface: its names, and that each is explained."""
+
+import inspect
+import types
+
+import flowpolicy as fp
+
+NAMES = """
+BC FMQ Agent Dataset FlowPolicyError OGBench Offline Online Policy Result Run RunConfig Spec
+Transition best_of_n collect debug evaluate one_step qgbs register report train trust_region
+"""
+
+
+def test_the_public_names_are_these():
+    """A change of this list is a change of the interface: say it in CHANGELOG.md."""
+    assert sorted(fp.__all__) == sorted(NAMES.split())
+
+
+def test_nothing_else_looks_public():
+    """What stands on the page beside the list is a submodule, or private."""
+    others = {
+        name for name, value in vars(fp).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }  # fmt: skip
+    assert others <= set(fp.__all__)
+
+
+def test_every_public_name_is_explained():
+    """A docstring of its own, not one that ``dataclass`` made, on the thing and its methods."""
+    for name in fp.__all__:
+        thing = getattr(fp, name)
+        text = inspect.getdoc(thing)
+        assert text, name
+        assert not text.startswith(f"{thing.__name__}("), name
+        for label, member in inspect.getmembers(thing, inspect.isfunction):
+            if not label.startswith("_") and member.__module__.startswith("flowpolicy"):
+                assert inspect.getdoc(member), f"{name}.{label}"
+
+
+def test_the_version_is_that_of_the_package():
+    """``__version__`` and pyproject.toml agree."""
+    import importlib.metadata
+
+    assert fp.__version__ == importlib.metadata.version("flowpolicy")
