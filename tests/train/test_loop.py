@@ -113,27 +113,22 @@ def test_the_same_configuration_gives_the_same_bits(run, tmp_path):
     assert fingerprint(train(tmp_path / "other", seeds=[1])) != fingerprint(run)
 
 
-def test_two_updates_a_step_and_a_late_start(tmp_path):
-    """UTD 2: 4 updates a tick of 2 steps; none before 20 environment steps."""
-    phases = (fp.Online(40, updates_per_step=2, start_after=20),)
+def test_two_updates_a_step_a_late_start_and_a_cut_chunk(tmp_path):
+    """59 steps are 30 ticks, the last of one step; with 20 steps before the first update, 20 of
+    them are followed by 2 * 2 updates."""
+    phases = (fp.Online(59, updates_per_step=2, start_after=20),)
     run = train(tmp_path / "r", phases=phases, evaluation=QUIET, block=4)
-    assert run.load()[1]["updates"] == (20 - 10) * 2 * CHUNK
-    assert [line["step"] for line in lines(run, "critic/loss")] == list(range(22, 41, 2))
-
-
-def test_an_odd_number_of_steps_is_kept_to(tmp_path):
-    """The last chunk is cut: 7 steps are 4 ticks, of which 3 update."""
-    run = train(tmp_path / "r", phases=(fp.Online(7, start_after=0),), evaluation=QUIET)
     _, meta = run.load()
-    assert (meta["env_steps"], meta["updates"]) == ([7], 3 * CHUNK)
+    assert (meta["env_steps"], meta["updates"]) == ([59], 20 * 2 * CHUNK)
+    assert [line["step"] for line in lines(run, "critic/loss")] == [*range(22, 59, 2), 59]
 
 
 def test_purely_offline_and_purely_online(tmp_path):
     """One phase of either kind; online without data, offline without a task."""
     task = Spoiled()
-    online = train(tmp_path / "on", task=task, phases=(fp.Online(8, start_after=0),))
+    online = train(tmp_path / "on", task=task, phases=(fp.Online(48, start_after=0),))
     assert [row.phase for row in online.evaluations()] == ["online"]
-    assert int(agents(online).count[0]) == 6
+    assert int(agents(online).count[0]) == 46
     data = TINY["task"].dataset()
     config = dataclasses.replace(run_config(), task=None, phases=OFFLINE)
     offline = fp.train(config, data, out=tmp_path / "off")
@@ -169,18 +164,14 @@ def test_two_seeds_online_have_environments_of_their_own(tmp_path):
 
 
 def test_evaluations_within_a_phase_and_checkpoints_at_intervals(tmp_path):
-    """Every 10 updates and 20 steps; the newest two checkpoints stay."""
-    evaluation = dataclasses.replace(TINY["evaluation"], every=20)
-    phases = (fp.Offline(40), fp.Online(50, start_after=0))
-    run = train(tmp_path / "r", evaluation=evaluation, phases=phases, checkpoint_every=30)
+    """Every 10 updates or steps, and at the end of a phase; the newest two checkpoints stay."""
+    evaluation = dataclasses.replace(TINY["evaluation"], every=10)
+    run = train(tmp_path / "r", evaluation=evaluation, checkpoint_every=30)
     told = [(row.phase, row.step, row.episodes) for row in run.evaluations()]
-    assert told == [
-        ("offline", 20, 2), ("offline", 40, 3), ("online", 20, 2), ("online", 40, 2),
-        ("online", 50, 3),
-    ]  # fmt: skip
-    assert [p.name for p in checkpoints(run.path / "checkpoints")] == [
-        "step-000000070", "step-000000088",
-    ]  # fmt: skip
+    within = [("online", step, 2) for step in (10, 20, 30, 40, 50)]
+    assert told == [("offline", 10, 2), ("offline", 20, 3), *within, ("online", 60, 3)]
+    kept = [p.name for p in checkpoints(run.path / "checkpoints")]
+    assert kept == ["step-000000050", "step-000000078"]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +180,7 @@ def test_evaluations_within_a_phase_and_checkpoints_at_intervals(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, every, what):
     """A reward of 1e30 overflows the squared error: ``Diverged`` says what, and the last checkpoint
     is finite and loads. Saving at every tick does not let the broken state in."""
-    phases = (fp.Online(8, start_after=0), fp.Online(40, start_after=0))
+    phases = (fp.Online(8, start_after=0), fp.Online(40, start_after=0))  # 48, as above
     with pytest.raises(Diverged, match=what + r"[^\n]*last good checkpoint stays"):
         train(
             tmp_path / "r", task=Spoiled("1e30"), phases=phases, evaluation=QUIET,
