@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from flowpolicy import parts
+from flowpolicy.data import chunk
 from flowpolicy.data.chunk import ChunkView, ShorterReturnView, View
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.types import Rows
@@ -172,3 +173,9 @@ def test_views_are_parts_and_check_their_fields(view):
     for horizon, discount in ((0, 0.9), (2, 1.1), (2, -0.1)):
         with pytest.raises(InvalidConfig, match="horizon >= 1 and discount"):
             view(horizon, discount)
+
+
+def test_the_named_views_are_those_classes():
+    """What a configuration names is the view it says."""
+    assert chunk.whole_chunks(3, 0.9) == chunk.ChunkView(3, 0.9)
+    assert chunk.shorter_returns(3, 0.9) == chunk.ShorterReturnView(3, 0.9)

@@ -53,6 +53,16 @@ def test_clipping_is_of_the_global_norm():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+def test_an_annealed_rate_is_held_and_then_falls_to_nothing():
+    """With a constant gradient Adam's step is the rate: full, full, full, half, 0, 0."""
+    trainable = Trainable.create({"w": jnp.zeros(())}, Adam(rate=0.1, hold=2, anneal=2))
+    places = [0.0]
+    for _ in range(6):
+        trainable = trainable.step({"w": jnp.ones(())})
+        places.append(float(trainable.model["w"]))
+    np.testing.assert_allclose(-np.diff(places), [0.1, 0.1, 0.1, 0.05, 0.0, 0.0], atol=1e-6)
+
+
 def test_a_step_returns_a_new_state():
     """The old one is as it was; the structure is kept, under jit too."""
     start = Trainable.create(_tree(MODEL), Adam())
@@ -63,8 +73,10 @@ def test_a_step_returns_a_new_state():
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}])
+@pytest.mark.parametrize(
+    "fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}, {"hold": -1}]
+)
 def test_adam_refuses_what_makes_no_sense(fields):
     """A rate above 0, a norm of at least 0."""
-    with pytest.raises(InvalidConfig, match="rate > 0 and clip >= 0"):
+    with pytest.raises(InvalidConfig, match="rate > 0 and clip, hold, anneal >= 0"):
         Adam(**fields)

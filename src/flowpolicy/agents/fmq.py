@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.agents.cloning import Cloning, fmq_terms
 from flowpolicy.agents.td import TDCritic
-from flowpolicy.data.chunk import ChunkView, View
+from flowpolicy.data.chunk import View, Views, whole_chunks
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, FlowMap, Term, linear, masked_mean_square
 from flowpolicy.nets import Adam, MLPCritic, MLPFlow, Trainable
@@ -47,6 +47,9 @@ class FMQ:
     """h, actions of a chunk, executed open loop."""
     discount: float = 0.99
     """gamma, of one environment step."""
+    ends: Views = whole_chunks
+    """What a chunk is worth that an episode's end cuts: nothing to the critic, as in QC and the
+    code, or its shorter return (``shorter_returns``). The page does not say."""
     eta: float = 1.0
     """Radius of the trust region on the average velocity (L2, whole chunk). The page gives no
     number; the released code's adaptive form has 1, its constant form 0.5."""
@@ -96,8 +99,8 @@ class FMQ:
 
     @property
     def view(self) -> View:
-        """Chunks with QC's weighting."""
-        return ChunkView(self.chunk, self.discount)
+        """Chunks, weighted as ``ends`` says."""
+        return self.ends(self.chunk, self.discount)
 
     def init(self, key: Key, spec: Spec) -> "FMQOffline":
         """The agent of the offline phase, before any update."""

@@ -5,6 +5,7 @@ A window is h rows in time order, some of which may belong to a later trajectory
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -132,3 +133,18 @@ class ShorterReturnView:
             mask=_mask(real, action),
             weight=whole.astype(jnp.float32),
         )
+
+
+Views = Callable[[int, float], View]
+
+
+@register("whole_chunks")
+def whole_chunks(horizon: int, discount: float) -> View:
+    """QC's weighting: ``ChunkView``."""
+    return ChunkView(horizon, discount)
+
+
+@register("shorter_returns")
+def shorter_returns(horizon: int, discount: float) -> View:
+    """Chunks that an end cuts keep their shorter return: ``ShorterReturnView``."""
+    return ShorterReturnView(horizon, discount)

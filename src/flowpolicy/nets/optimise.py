@@ -22,15 +22,25 @@ class Adam:
     """Learning rate."""
     clip: float = 0.0
     """Global norm at which gradients are clipped; 0 for never."""
+    hold: int = 0
+    """Steps at the full rate before it is lowered."""
+    anneal: int = 0
+    """Steps over which the rate then falls linearly to 0; 0 for a constant rate (the papers)."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.rate > 0 or self.clip < 0:
-            raise InvalidConfig(f"adam needs rate > 0 and clip >= 0, got {self.rate}, {self.clip}")
+        if not self.rate > 0 or min(self.clip, self.hold, self.anneal) < 0:
+            raise InvalidConfig(
+                "adam needs rate > 0 and clip, hold, anneal >= 0, got "
+                f"{self.rate}, {self.clip}, {self.hold}, {self.anneal}"
+            )
 
     def transform(self) -> optax.GradientTransformation:
         """The optax transformation."""
-        adam = optax.adam(self.rate)
+        rate = self.rate
+        if self.anneal:
+            rate = optax.linear_schedule(self.rate, 0.0, self.anneal, self.hold)
+        adam = optax.adam(rate)
         return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
 
 
