@@ -262,9 +262,10 @@ def test_cloning_ignores_masked_entries():
 def test_the_next_action_is_ranked_by_the_online_critics_and_valued_by_the_target(online):
     """Target critics of slopes opposite to the online ones: what ranks best is valued worst.
 
-    r = 0, discount 1: y = Q_target(s', a'), a' the best of 64 by the online critics.
+    r = 0, discount 1: y = Q_target(s', a'), a' the best of 64 by the mean of the online critics,
+    which is the phase's own rule (the other phase's, Q_2, slopes the other way).
     """
-    agent = _agent(online, value=0.0)
+    agent = _agent(online, slopes=(SLOPE, -SLOPE / 2), value=0.0)
     agent = eqx.tree_at(lambda a: a.critic.target.members.slope, agent, -jnp.stack([SLOPE, SLOPE]))
     data = dataclasses.replace(
         _unteaching(), reward=jnp.zeros(setup.BATCH), discount=jnp.ones(setup.BATCH)
