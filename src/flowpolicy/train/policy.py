@@ -1,6 +1,7 @@
 """``Policy``: a trained agent for users. It needs neither environment nor data set."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,17 @@ class Policy:
         self.obs_shape, self.action_size, self.horizon = spec.obs, spec.action, horizon
         self.agent, self.normaliser = agent, normaliser
         choose = own if refiner is None else refined(refiner)
-        leaves, structure = jax.tree.flatten((agent, normaliser, stream_key(seed, Stream.POLICY)))
+        state = (agent, normaliser, stream_key(seed, Stream.POLICY))
 
-        def call(leaves: list[Any], number: Any, obs: Observation, memory: Any) -> Any:
-            agent, normaliser, key = jax.tree.unflatten(structure, leaves)
+        def call(state: Any, number: Any, obs: Observation, memory: Any) -> Any:
+            agent, normaliser, key = state
             return choose(agent)(jax.random.fold_in(key, number), normaliser(obs), memory)
 
-        # A flat list keeps the tree's modules out of every call's dispatch.
-        self._leaves, self._call = leaves, jax.jit(call)
         self._memory, self._calls = agent.memory(), 0
+        inputs = (np.int32(0), self._blank(), self._memory)
+        # A flat list of what is read: every other leaf would lengthen every call's dispatch.
+        self._leaves, call = _only_what_is_read(call, state, *inputs)
+        self._call = jax.jit(call)
 
     @classmethod
     def load(
@@ -90,8 +93,7 @@ class Policy:
     def warm_up(self) -> float:
         """Compiles, so that no later call waits for it; returns the seconds it took."""
         started = time.perf_counter()
-        blank = jax.tree.map(lambda s: np.zeros(s, np.float32), self.obs_shape, is_leaf=_is_shape)
-        self._call(self._leaves, np.int32(0), blank, self._memory)[0].block_until_ready()
+        self._call(self._leaves, np.int32(0), self._blank(), self._memory)[0].block_until_ready()
         return time.perf_counter() - started
 
     def session(self, execute_horizon: int | None = None) -> "Session":
@@ -106,6 +108,9 @@ class Policy:
                 f"execute_horizon must be in 1 .. {self.horizon} (the chunk), got {wanted}"
             )
         return Session(self, wanted)
+
+    def _blank(self) -> Observation:
+        return jax.tree.map(lambda s: np.zeros(s, np.float32), self.obs_shape, is_leaf=_is_shape)
 
     def _checked(self, obs: Observation) -> Observation:
         if isinstance(self.obs_shape, dict):
@@ -137,6 +142,29 @@ class Session:
         """A new episode: the rest of the chunk is dropped."""
         self._chunk = None
         self._policy.reset()
+
+
+def _only_what_is_read(
+    call: Callable[..., Any], state: Any, *inputs: Any
+) -> tuple[list[Any], Callable[..., Any]]:
+    """The leaves of ``state`` that ``call(state, *inputs)`` reads, and ``call`` as a function of
+    these and of the inputs. Optimisers and target networks are not among them.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    if jax.config.jax_disable_jit:  # debugging: nothing is traced
+        return leaves, lambda leaves, *inputs: call(jax.tree.unflatten(structure, leaves), *inputs)
+    program = jax.make_jaxpr(call)(state, *inputs).jaxpr
+    read = {id(v) for equation in program.eqns for v in equation.invars}
+    read |= {id(v) for v in program.outvars}
+    places = [i for i in range(len(leaves)) if id(program.invars[i]) in read]
+
+    def short(used: list[Any], *inputs: Any) -> Any:
+        every: list[Any] = [None] * len(leaves)
+        for i, leaf in zip(places, used, strict=True):
+            every[i] = leaf
+        return call(jax.tree.unflatten(structure, every), *inputs)
+
+    return [leaves[i] for i in places], short
 
 
 def _is_shape(value: Any) -> bool:
