@@ -151,15 +151,16 @@ def _only_what_is_read(
     these and of the inputs. Optimisers and target networks are not among them.
     """
     leaves, structure = jax.tree.flatten(state)
-    if jax.config.jax_disable_jit:  # debugging: nothing is traced
+    if jax.config.values["jax_disable_jit"]:  # debugging: nothing is traced
         return leaves, lambda leaves, *inputs: call(jax.tree.unflatten(structure, leaves), *inputs)
     program = jax.make_jaxpr(call)(state, *inputs).jaxpr
     read = {id(v) for equation in program.eqns for v in equation.invars}
     read |= {id(v) for v in program.outvars}
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     places = [i for i in range(len(leaves)) if id(program.invars[i]) in read]
 
     def short(used: list[Any], *inputs: Any) -> Any:
-        every: list[Any] = [None] * len(leaves)
+        every: list[Any] = list(shapes)
         for i, leaf in zip(places, used, strict=True):
             every[i] = leaf
         return call(jax.tree.unflatten(structure, every), *inputs)
