@@ -12,6 +12,14 @@ from flowpolicy.train.random import Stream, episode_seed, stream_key
 from flowpolicy.train.task import RowsOnly
 
 
+class Telling(PointMass):
+    """Rewards the position: a return tells every action, where -1 a step tells only the length."""
+
+    def step(self, action):
+        step = super().step(action)
+        return step._replace(reward=float(step.obs[0] + 2 * step.obs[1]))
+
+
 @pytest.fixture(scope="module")
 def played(run):
     """Five episodes of one agent, by the number of environments that were stepped together."""
@@ -19,7 +27,7 @@ def played(run):
     agent = jax.tree.map(lambda x: x[0], trained.agents)
 
     def play(side_by_side, episodes=5, act=own):
-        envs = [PointMass() for _ in range(side_by_side)]
+        envs = [Telling() for _ in range(side_by_side)]
         return Evaluator(act, trained.normaliser, envs)(agent, 0, episodes, 2)
 
     play.agent = agent
@@ -32,17 +40,18 @@ def test_episodes_do_not_depend_on_how_many_are_played_together(played, side_by_
     together, here = played(5), played(side_by_side)
     np.testing.assert_array_equal(here.lengths, together.lengths)
     np.testing.assert_array_equal(here.success, together.success)
-    np.testing.assert_allclose(here.returns, together.returns, atol=1e-5)
+    np.testing.assert_allclose(here.returns, together.returns, atol=1e-3)
+    assert np.unique(together.returns.round(1)).size == 5
 
 
 def test_more_episodes_begin_with_the_same_ones(played):
     """The first three of five are the three of three."""
-    np.testing.assert_array_equal(played(2, 3).returns, played(2).returns[:3])
+    np.testing.assert_allclose(played(2, 3).returns, played(2).returns[:3], atol=1e-3)
 
 
 def test_an_episode_by_hand(played):
     """Episode 0 again: its reset seed, a key per (episode, chunk), chunks executed open loop."""
-    env, agent = PointMass(), played.agent
+    env, agent = Telling(), played.agent
     obs, root = env.reset(episode_seed(0, Stream.EVALUATE, 0)), stream_key(0, Stream.EVALUATE)
     gain, over, chunk = 0.0, False, 0
     while not over:
@@ -54,7 +63,7 @@ def test_an_episode_by_hand(played):
             over = step.terminated or step.truncated
             if over:
                 break
-    assert played(2).returns[0] == pytest.approx(gain)
+    assert played(2).returns[0] == pytest.approx(gain, abs=1e-3)
 
 
 def test_the_policy_is_asked_once_per_chunk(played):
@@ -66,7 +75,7 @@ def test_the_policy_is_asked_once_per_chunk(played):
 def test_another_refiner_plays_the_same_episodes_otherwise(played):
     """A refiner in the place of the agent's own; one_step is what this run has of its own."""
     same = played(2, act=refined(fp.one_step()))
-    np.testing.assert_allclose(same.returns, played(2).returns, atol=1e-5)
+    np.testing.assert_allclose(same.returns, played(2).returns, atol=1e-3)
     np.testing.assert_array_equal(same.lengths, played(2).lengths)
 
 
