@@ -317,3 +317,19 @@ def test_standardise_is_fitted_to_the_offline_rows():
     np.testing.assert_allclose(seen.std(0), [1, 1, 0], atol=1e-4)
     assert Standardise().fit(None)(5.0) == 5.0
     assert Identity().fit(rows)(5.0) == 5.0
+
+
+def test_standardising_is_training_on_standardised_rows(tmp_path):
+    """The replay keeps raw rows; the agent sees both observations of a transition normalised."""
+    data = TINY["task"].dataset()
+    see = Standardise().fit(data.rows)
+    seen = dataclasses.replace(
+        data.rows, obs=np.asarray(see(data.rows.obs)), next_obs=np.asarray(see(data.rows.next_obs))
+    )
+    small = {"task": None, "phases": OFFLINE, "evaluation": QUIET}
+    config = dataclasses.replace(run_config(), **small)
+    inside = dataclasses.replace(config, normaliser=Standardise())
+    one = fp.train(inside, data, out=tmp_path / "inside")
+    two = fp.train(config, fp.Dataset.from_rows(seen, {}), out=tmp_path / "before")
+    for a, b in zip(jax.tree.leaves(agents(one)), jax.tree.leaves(agents(two)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
