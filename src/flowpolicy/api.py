@@ -182,25 +182,8 @@ def evaluate(
         )
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = folder.config()
-    trained, meta = folder.load()
-    stage: Task = config.task if task is None else task
-    envs = [stage.env() for _ in range(min(config.evaluation.side_by_side, episodes))]
-    try:
-        choose = own if refiner is None else refined(refiner)
-        evaluator = Evaluator(choose, trained.normaliser, envs)
-        rows = []
-        for seed in _chosen(seeds, config.seeds):
-            i = config.seeds.index(seed)
-            agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
-            start = seed if episode_seed is None else episode_seed
-            played = evaluator(agent, start, episodes, config.agent.view.horizon)
-            step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
-            label = "own" if refiner is None else parts.describe(refiner)
-            kind = "online" if meta["online"] else "offline"
-            rows.append(played.row(seed, kind, step, label))
-    finally:
-        for env in envs:
-            env.close()
+    chosen = _chosen(seeds, config.seeds)
+    rows = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
     if write:
         told = set() if episode_seed is not None else {_what(row) for row in folder.evaluations()}
         for row in rows:
@@ -216,6 +199,37 @@ def evaluate(
         ms_p50=float(np.percentile(milliseconds, 50)),
         ms_p99=float(np.percentile(milliseconds, 99)),
     )
+
+
+def _play(
+    folder: RunFolder,
+    config: RunConfig,
+    refiner: Refiner | None,
+    task: Task,
+    episodes: int,
+    seeds: tuple[int, ...],
+    episode_seed: int | None,
+) -> list[EvaluationRow]:
+    """One row per seed, from the newest checkpoint."""
+    trained, meta = folder.load()
+    kind = "online" if meta["online"] else "offline"
+    step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
+    label = "own" if refiner is None else parts.describe(refiner)
+    envs = [task.env() for _ in range(min(config.evaluation.side_by_side, episodes))]
+    try:
+        choose = own if refiner is None else refined(refiner)
+        evaluator = Evaluator(choose, trained.normaliser, envs)
+        rows = []
+        for seed in seeds:
+            i = config.seeds.index(seed)
+            agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
+            start = seed if episode_seed is None else episode_seed
+            played = evaluator(agent, start, episodes, config.agent.view.horizon)
+            rows.append(played.row(seed, kind, step, label))
+        return rows
+    finally:
+        for env in envs:
+            env.close()
 
 
 def _what(row: EvaluationRow) -> tuple[Any, ...]:

@@ -147,6 +147,8 @@ class _Loop:
             if blocks and (
                 len(blocks) * ticker.per_tick >= self.config.block or done >= phase.env_steps
             ):
+                jax.block_until_ready(blocks)
+                ticker.clock.lap("updates")
                 self.learner.log("online", done, blocks)
                 blocks = []
             self.watch.advance(done)
