@@ -2,6 +2,9 @@
 
 import inspect
 import types
+from pathlib import Path
+
+import pytest
 
 import flowpolicy as fp
 
@@ -42,3 +45,12 @@ def test_the_version_is_that_of_the_package():
     import importlib.metadata
 
     assert fp.__version__ == importlib.metadata.version("flowpolicy")
+
+
+@pytest.mark.parametrize("wrong", [{"batch": "128"}, {"eta": "big"}, {"act": 3}])
+def test_overrides_of_a_wrong_type_name_the_field(wrong: dict, tmp_path: Path) -> None:
+    """Before training starts, and not as a traceback from the depths."""
+    (name,) = wrong
+    with pytest.raises(fp.FlowPolicyError, match=name):
+        fp.train("toy/fmq", out=tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()

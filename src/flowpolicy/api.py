@@ -91,8 +91,8 @@ def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
             raise unknown_name("field of the run or its agent", name, run_fields | agent_fields)
     ours = {k: v for k, v in values.items() if k in run_fields}
     theirs = {k: v for k, v in values.items() if k not in run_fields}
-    config = dataclasses.replace(config, **ours)
-    return dataclasses.replace(config, agent=dataclasses.replace(config.agent, **theirs))
+    agent = parts.replace(ours.pop("agent", config.agent), **theirs)
+    return parts.replace(config, **ours, agent=agent)
 
 
 def free_folder(name: str) -> Path:

@@ -114,6 +114,12 @@ def decode(tree: Any) -> Any:
     return _build(name, {k: decode(v) for k, v in tree.items() if k != "part"})
 
 
+def replace(part: Any, **changes: Any) -> Any:
+    """``part`` with some fields replaced, checked as those that are read from text."""
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
+    return _build(name_of(part), {**fields, **changes})
+
+
 def _build(name: str, fields: dict[str, Any]) -> Any:
     thing = lookup(name)
     if not isinstance(thing, type):

@@ -186,7 +186,8 @@ class _Loop:
             raise Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
         every = self.config.evaluation.every
         if every and before // every < done // every and done < total:
-            self._examine(kind, done, self.config.evaluation.episodes)
+            # Ticks pass a multiple by a few steps, not the same in every run; curves need one step.
+            self._examine(kind, done // every * every, self.config.evaluation.episodes)
         if self.learner.updates - self.learner.saved >= self.config.checkpoint_every:
             self._save(index, done)
 
