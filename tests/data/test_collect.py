@@ -164,7 +164,9 @@ def test_names():
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
     script = (
-        "import sys\n"
+        "import signal, sys\n"
+        # Whatever runs the tests in the background may have them ignore it, and children inherit.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from flowpolicy.data.collect import collect\n"
         "def told(done, total):\n"
         "    sys.stdout.write('rows\\n')\n"
