@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: a checkpoint is written, ``Stopped`` is raised, nothing waits or is lost."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_runs import OFFLINE, train
 
 import flowpolicy as fp
+from flowpolicy import runs
+from flowpolicy.envs.toy import PointMass
+from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.stop import Stopped, stop_on_signal
 
 HERE = Path(__file__).parent
@@ -60,6 +65,34 @@ def test_a_signal_leaves_a_checkpoint(tmp_path, phase, number):
     else:
         assert meta["env_steps"] == [meta["done"]]
     assert fp.Policy.load(tmp_path / "r").act([0.5, 0.5]).shape == (2, 2)
+
+
+class Signalling(PointMass):
+    """Asks for a stop in the middle of an episode."""
+
+    def step(self, action):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().step(action)
+
+
+@fp.register("signalling")
+@dataclasses.dataclass(frozen=True)
+class SignallingTask(runs.PointMassTask):
+    def env(self):
+        return Signalling()
+
+
+@pytest.mark.parametrize(("every", "done"), [(10, (0, 10)), (0, (1, 0))])
+def test_a_signal_does_not_wait_for_an_evaluation(tmp_path, every, done):
+    """One within a phase and the one at its end are given up; a checkpoint is there, no row is."""
+    evaluation = Evaluation(every=every, episodes=2, final_episodes=2, side_by_side=1)
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path / "r", phases=OFFLINE, evaluation=evaluation, task=SignallingTask(rows=300))
+    run = fp.Run(tmp_path / "r")
+    _, meta = run.load()
+    assert (meta["phase"], meta["done"]) == done
+    assert stopped.value.signal == signal.SIGTERM
+    assert not list(run.evaluations())
 
 
 def test_handlers_are_put_back():

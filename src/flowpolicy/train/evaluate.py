@@ -18,6 +18,7 @@ from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.random import Stream, episode_seed, stream_key
+from flowpolicy.train.stop import Halted, StopFlag
 from flowpolicy.train.task import Task
 from flowpolicy.train.updates import Act, acting
 from flowpolicy.train.watch import Watch
@@ -87,9 +88,12 @@ class Examiner:
         self._envs: list[Env] = []
 
     def __call__(
-        self, learner: Learner, phase: str, step: int, episodes: int, watch: Watch
+        self, learner: Learner, phase: str, step: int, episodes: int, watch: Watch, stop: StopFlag
     ) -> None:
-        """``episodes`` episodes of every seed, one row of ``evaluations.csv`` each."""
+        """``episodes`` episodes of every seed, one row of ``evaluations.csv`` each.
+
+        Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation.
+        """
         if self._evaluator is None:
             wanted = self._config.evaluation
             most = max(wanted.episodes, wanted.final_episodes)
@@ -97,7 +101,7 @@ class Examiner:
             self._evaluator = Evaluator(own, self._normaliser, self._envs)
         for i, seed in enumerate(self._config.seeds):
             played = self._evaluator(
-                learner.alone(i), seed, episodes, self._config.agent.view.horizon
+                learner.alone(i), seed, episodes, self._config.agent.view.horizon, stop
             )
             row = played.row(seed, phase, step, "own")
             self._folder.append_evaluation(row)
@@ -119,8 +123,15 @@ class Evaluator:
         self._call = acting(act, normaliser)
         self._envs = envs
 
-    def __call__(self, agent: Agent, seed: int, episodes: int, horizon: int) -> Episodes:
-        """Plays episodes 0 .. ``episodes`` - 1 of ``seed``.
+    def __call__(
+        self,
+        agent: Agent,
+        seed: int,
+        episodes: int,
+        horizon: int,
+        stop: StopFlag | None = None,
+    ) -> Episodes:
+        """Plays episodes 0 .. ``episodes`` - 1 of ``seed``; ``Halted`` once ``stop`` is set.
 
         Each is a function of (agent, seed, index): neither the number of environments nor the
         other episodes change it.
@@ -131,6 +142,8 @@ class Evaluator:
         memory = jax.tree.map(lambda x: jnp.stack([x] * len(self._envs)), agent.memory())
         calls: list[float] = []
         while table.open:
+            if stop:
+                raise Halted
             begun = time.perf_counter()
             chunks, memory = self._call(agent, table.keys(root), table.observations(), memory)
             chunks = np.asarray(chunks)

@@ -3,6 +3,7 @@
 It knows agents by their base, tasks and environments by their protocols, and none by name.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from flowpolicy.train.folder import RunFolder
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.online import Stepper, Ticker
 from flowpolicy.train.phases import Offline, Online, RunConfig
-from flowpolicy.train.stop import StopFlag, Stopped, stop_on_signal
+from flowpolicy.train.stop import Halted, StopFlag, Stopped, stop_on_signal
 from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Silent, Watch
 from flowpolicy.types import Rows, Spec
@@ -64,17 +65,19 @@ def _prepare(
     if dataset is None and config.offline_updates:
         raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
     online = any(isinstance(phase, Online) for phase in config.phases)
-    envs = [task.env() for _ in config.seeds] if online else []
     rows = None if dataset is None else dataset.rows
-    spec = _spec(dataset, envs, config.offline_updates)
-    normaliser = config.normaliser.fit(rows)
-    folder.create(
-        config,
-        spec,
-        {"task": task.name, "data": None if dataset is None else dataset.info, **record},
-    )
-    learner = Learner(config, spec, rows, normaliser=normaliser, folder=folder, watch=watch)
-    examiner = Examiner(task, config, normaliser, folder) if task.playable else None
+    with contextlib.ExitStack() as opened:
+        envs = []
+        for _ in config.seeds if online else ():
+            envs.append(task.env())
+            opened.callback(envs[-1].close)
+        spec = _spec(dataset, envs, config.offline_updates)
+        normaliser = config.normaliser.fit(rows)
+        told = {"task": task.name, "data": None if dataset is None else dataset.info}
+        folder.create(config, spec, told | record)
+        learner = Learner(config, spec, rows, normaliser=normaliser, folder=folder, watch=watch)
+        examiner = Examiner(task, config, normaliser, folder) if task.playable else None
+        opened.pop_all()  # the loop closes them from here on
     return _Loop(config, folder, watch, learner, examiner, envs, rows or _blank_rows(spec))
 
 
@@ -103,6 +106,11 @@ def _blank_rows(spec: Spec) -> Rows:
     return Rows(obs, jnp.zeros((1, spec.action)), jnp.zeros(1), no, no, obs)
 
 
+def _stopped(stop: StopFlag, path: Path) -> Stopped:
+    number = stop.signal or 0
+    return Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
+
+
 @dataclasses.dataclass
 class _Loop:
     """The parts of one run, and what is due between two dispatches."""
@@ -129,7 +137,7 @@ class _Loop:
             self.learner.log("offline", done, [metrics])
             self.watch.advance(done)
             self._due("offline", index, before, done, phase.steps, stop)
-        self._finish("offline", index, phase.steps)
+        self._finish("offline", index, phase.steps, stop)
 
     def online(self, index: int, phase: Online, stop: StopFlag) -> None:
         """Ticks until every seed has made its steps."""
@@ -157,7 +165,7 @@ class _Loop:
         shares = {"phase": "online", "step": phase.env_steps, **ticker.clock.shares()}
         self.folder.append_metrics([shares])
         self.watch.metrics(shares)
-        self._finish("online", index, phase.env_steps)
+        self._finish("online", index, phase.env_steps, stop)
 
     def _ticker(self, phase: Online) -> Ticker:
         config, horizon = self.config, self.config.agent.view.horizon
@@ -181,24 +189,31 @@ class _Loop:
     ) -> None:
         """Stops, evaluates or saves, where it is time to."""
         if stop:
-            path = self._save(index, done)
-            number = stop.signal or 0
-            raise Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
+            raise _stopped(stop, self._save(index, done))
         every = self.config.evaluation.every
         if every and before // every < done // every and done < total:
             # Ticks pass a multiple by a few steps, not the same in every run; curves need one step.
-            self._examine(kind, done // every * every, self.config.evaluation.episodes)
+            step, episodes = done // every * every, self.config.evaluation.episodes
+            if not self._examine(kind, step, episodes, stop):
+                raise _stopped(stop, self._save(index, done))
         if self.learner.updates - self.learner.saved >= self.config.checkpoint_every:
             self._save(index, done)
 
-    def _finish(self, kind: str, index: int, total: int) -> None:
-        self._save(index + 1, 0)
-        self._examine(kind, total, self.config.evaluation.final_episodes)
+    def _finish(self, kind: str, index: int, total: int, stop: StopFlag) -> None:
+        path = self._save(index + 1, 0)
+        if not self._examine(kind, total, self.config.evaluation.final_episodes, stop):
+            raise _stopped(stop, path)
 
-    def _examine(self, kind: str, step: int, episodes: int) -> None:
-        if self.examiner is not None and episodes:
-            jax.block_until_ready(self.learner.agents)
-            self.examiner(self.learner, kind, step, episodes, self.watch)
+    def _examine(self, kind: str, step: int, episodes: int, stop: StopFlag) -> bool:
+        """Whether the evaluation, if one is due, was played to its end."""
+        if self.examiner is None or not episodes:
+            return True
+        jax.block_until_ready(self.learner.agents)
+        try:
+            self.examiner(self.learner, kind, step, episodes, self.watch, stop)
+        except Halted:
+            return False
+        return True
 
     def _save(self, index: int, done: int) -> Path:
         """A checkpoint that says in which phase, and how far in it, the run is."""

@@ -22,6 +22,10 @@ class Stopped(FlowPolicyError):
         self.signal = signal
 
 
+class Halted(Exception):
+    """An evaluation was given up because a stop was asked for; nothing of it is written."""
+
+
 class StopFlag:
     """Which signal asked for a stop, if any."""
 
