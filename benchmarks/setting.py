@@ -50,8 +50,9 @@ def paper() -> FMQ:
 
 
 def demo() -> FMQ:
-    """The agent of the demo: 3 x 256 nets, best-of-4 bootstrap."""
-    return runs.get("mini/fmq/cube-single-task1").config.agent
+    """The demo's agent, 3 x 256 nets, with a best-of-4 bootstrap."""
+    agent = runs.get("mini/fmq/cube-single-task1").config.agent
+    return dataclasses.replace(agent, bootstrap=BestOfN(4))
 
 
 def like_qc(steps: int = 10) -> FMQ:
