@@ -301,3 +301,17 @@ def test_a_part_must_not_change(registry):
         @dataclasses.dataclass
         class Open:
             size: int = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("term(residual=3)", r"term\.residual must be a part, got 3"),
+        ("term(times='triangle')", r"term\.times must be a part, got 'triangle'"),
+        ("ogbench(timing='later')", r"ogbench\.timing must be one of 'pre', 'post', got 'later'"),
+    ],
+)
+def test_a_function_a_law_or_a_choice_that_is_none_is_refused(text, message):
+    """Where it is read, with what is allowed."""
+    with pytest.raises(InvalidConfig, match=message):
+        parse(text)

@@ -149,7 +149,11 @@ def _checked(field: str, value: Any, hint: Any) -> Any:
             raise InvalidConfig(f"{field} must be {hint.__name__}, got {value!r}")
     elif hint is Any or getattr(hint, "__module__", "") == "builtins":
         pass
-    elif isinstance(hint, type) and not is_part(value):
+    elif typing.get_origin(hint) is typing.Literal:
+        if value not in typing.get_args(hint):
+            allowed = ", ".join(map(repr, typing.get_args(hint)))
+            raise InvalidConfig(f"{field} must be one of {allowed}, got {value!r}")
+    elif (isinstance(hint, type) or typing.get_origin(hint) is Callable) and not is_part(value):
         raise InvalidConfig(f"{field} must be a part, got {value!r}")
     elif isinstance(hint, types.UnionType) and not isinstance(value, hint):
         raise InvalidConfig(f"{field} must be {hint}, got {value!r}")

@@ -246,10 +246,3 @@ def test_a_path_is_its_interpolant():
     path = Path(jnp.array([1.0, 2.0]), jnp.array([3.0, -2.0]), jnp.zeros(1))
     np.testing.assert_allclose(path.at(jnp.asarray(0.25)), [1.5, 1.0])
     np.testing.assert_allclose(path.velocity(jnp.asarray(0.25)), [2.0, -4.0])
-
-
-@pytest.mark.parametrize("fields", [{"residual": 3}, {"times": "triangle"}])
-def test_a_term_of_something_else_is_refused(fields):
-    """By what it needs, and with what it got, before anything is compiled."""
-    with pytest.raises(InvalidConfig, match="residual such as diagonal"):
-        Term(**fields)

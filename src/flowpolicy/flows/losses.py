@@ -146,11 +146,6 @@ class Term:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not callable(self.residual) or not callable(self.times):
-            raise InvalidConfig(
-                "term needs a residual such as diagonal and a law of times such as on_diagonal, "
-                f"got {self.residual!r} and {self.times!r}"
-            )
         if self.weight < 0 or not 0 <= self.start <= 1:
             raise InvalidConfig(
                 f"term needs weight >= 0 and start in [0, 1], got {self.weight} and {self.start}"
