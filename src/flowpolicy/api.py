@@ -224,7 +224,7 @@ def _play(
             i = config.seeds.index(seed)
             agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
             start = seed if episode_seed is None else episode_seed
-            played = evaluator(agent, start, episodes, config.agent.view.horizon)
+            played = evaluator(agent, start, episodes, config.agent.view.chunk)
             rows.append(played.row(seed, kind, step, label))
         return rows
     finally:

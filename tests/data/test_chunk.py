@@ -14,7 +14,7 @@ import pytest
 
 from flowpolicy import parts
 from flowpolicy.data import chunk
-from flowpolicy.data.chunk import ChunkView, ShorterReturnView, View
+from flowpolicy.data.chunk import ChunkView, NStepView, ShorterReturnView, View
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.types import Rows
 
@@ -68,7 +68,7 @@ def windows(draw):
 
 compiled = {
     (view, h): jax.jit(view(h, GAMMA))
-    for view in (ChunkView, ShorterReturnView)
+    for view in (ChunkView, NStepView, ShorterReturnView)
     for h in range(1, LONGEST + 1)
 }
 
@@ -117,7 +117,23 @@ def test_shorter_return_view_against_the_loop(window):
     assert made.next_obs == n - 0.5
 
 
-@pytest.mark.parametrize("view", [ChunkView, ShorterReturnView])
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(windows())
+def test_n_step_view_against_the_loop(window):
+    """The first action alone, real always, with the return, discount and weight of h rows."""
+    kinds, exists = window
+    h = len(kinds)
+    made = compiled[NStepView, h](_rows(kinds, exists), jnp.array(exists))
+    real, gain, stops, _ = _reference(kinds, exists)
+    assert (made.action.tolist(), made.mask.tolist()) == ([0.0, 0.0], [1.0, 1.0])
+    np.testing.assert_allclose(made.reward, gain, atol=1e-5)
+    np.testing.assert_allclose(made.discount, 0.0 if stops else GAMMA**h, rtol=1e-6)
+    assert (made.obs, made.weight) == (0.0, float(len(real) == h))
+    if len(real) == h:
+        assert made.next_obs == h - 0.5
+
+
+@pytest.mark.parametrize("view", [ChunkView, NStepView, ShorterReturnView])
 @pytest.mark.parametrize("terminated", [False, True])
 @pytest.mark.parametrize("ended", [False, True])
 def test_one_row_is_the_plain_transition(view, terminated, ended):
@@ -165,10 +181,13 @@ def test_observations_are_trees(view):
     assert (made.next_obs["a"], made.next_obs["b"]) == (1.5, 8.5)
 
 
-@pytest.mark.parametrize("view", [ChunkView, ShorterReturnView])
-def test_views_are_parts_and_check_their_fields(view):
+@pytest.mark.parametrize(
+    ("view", "actions"), [(ChunkView, 3), (NStepView, 1), (ShorterReturnView, 3)]
+)
+def test_views_are_parts_and_check_their_fields(view, actions):
     """They can be written and read; horizon 0 and a discount above 1 are refused."""
     assert isinstance(view(), View)
+    assert (view(3, 0.5).horizon, view(3, 0.5).chunk) == (3, actions)
     assert parts.decode(parts.encode(view(3, 0.5))) == view(3, 0.5)
     for horizon, discount in ((0, 0.9), (2, 1.1), (2, -0.1)):
         with pytest.raises(InvalidConfig, match="horizon >= 1 and discount"):
@@ -179,3 +198,4 @@ def test_the_named_views_are_those_classes():
     """What a configuration names is the view it says."""
     assert chunk.whole_chunks(3, 0.9) == chunk.ChunkView(3, 0.9)
     assert chunk.shorter_returns(3, 0.9) == chunk.ShorterReturnView(3, 0.9)
+    assert chunk.n_step_returns(3, 0.9) == chunk.NStepView(3, 0.9)

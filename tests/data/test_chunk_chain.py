@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowpolicy.data.chunk import ChunkView, ShorterReturnView
+from flowpolicy.data.chunk import ChunkView, NStepView, ShorterReturnView
 from flowpolicy.types import Rows
 from flowpolicy.values import Critic, mean, td_loss, td_target
 
@@ -81,8 +81,8 @@ def _learn(view, episodic):
     return jax.jit(lambda c: jax.lax.scan(step, c, length=400)[0])(start).members.values[0]
 
 
-@pytest.mark.parametrize("view", [ChunkView, ShorterReturnView])
-def test_on_a_continuing_chain_both_views_learn_the_values(view):
+@pytest.mark.parametrize("view", [ChunkView, NStepView, ShorterReturnView])
+def test_on_a_continuing_chain_all_views_learn_the_values(view):
     """Chunks that no end cuts: TD on h steps has the fixed point of TD on one."""
     learned = _learn(view(H, GAMMA), episodic=False)
     np.testing.assert_allclose(learned, _solution(False), atol=1e-5)

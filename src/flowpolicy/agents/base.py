@@ -19,8 +19,8 @@ Memory = Any  # a pytree; empty unless a method streams its actions or keeps his
 class Agent(eqx.Module):
     """Parameters, optimiser state and counters of one method. All leaves are arrays.
 
-    Methods see one observation and return the flattened chunk, D = horizon * action size, in
-    [-1, 1]; ``update`` sees a batch. Keys come first and are used once. The caller jits.
+    Methods see one observation and return the flattened chunk, D = view.chunk * action size,
+    in [-1, 1]; ``update`` sees a batch. Keys come first and are used once. The caller jits.
     """
 
     @abc.abstractmethod
@@ -58,7 +58,7 @@ class AgentConfig(Protocol):
 
     @property
     def view(self) -> View:
-        """The batch view the agent wants; holds its horizon and its one discount."""
+        """The batch view the agent wants; holds the chunk's length and the one discount."""
         ...
 
     @property

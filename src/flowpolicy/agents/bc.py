@@ -51,7 +51,7 @@ class BC:
 
     def init(self, key: Key, spec: Spec) -> "BCAgent":
         """The agent before any update."""
-        size = self.chunk * spec.action
+        size = self.view.chunk * spec.action
         flow = FlowMap(self.actor.init(key, spec, size), size)
         return BCAgent(
             Cloning(self.terms, spec.offline_updates),

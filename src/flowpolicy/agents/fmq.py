@@ -105,7 +105,7 @@ class FMQ:
     def init(self, key: Key, spec: Spec) -> "FMQOffline":
         """The agent of the offline phase, before any update."""
         key_flow, key_critic = jax.random.split(key)
-        size = self.chunk * spec.action
+        size = self.view.chunk * spec.action
         flow = FlowMap(self.actor.init(key_flow, spec, size), size)
         critic = Critic.create(key_critic, self.ensemble, lambda k: self.critic.init(k, spec, size))
         return FMQOffline(

@@ -27,6 +27,11 @@ class View(Protocol):
         ...
 
     @property
+    def chunk(self) -> int:
+        """Actions of a transition, executed open loop: h, or 1 for n-step returns."""
+        ...
+
+    @property
     def discount(self) -> float:
         """gamma, of one environment step."""
         ...
@@ -85,6 +90,11 @@ class ChunkView:
         """Checks the fields."""
         _check("chunk_view", self.horizon, self.discount)
 
+    @property
+    def chunk(self) -> int:
+        """h."""
+        return self.horizon
+
     def __call__(self, window: Rows, exists: Bool[Array, "h"]) -> Transition:
         """The transition of one window."""
         real, action, gain, terminated = _assemble(window, exists, self.discount)
@@ -117,6 +127,11 @@ class ShorterReturnView:
         """Checks the fields."""
         _check("shorter_return_view", self.horizon, self.discount)
 
+    @property
+    def chunk(self) -> int:
+        """h."""
+        return self.horizon
+
     def __call__(self, window: Rows, exists: Bool[Array, "h"]) -> Transition:
         """The transition of one window."""
         real, action, gain, terminated = _assemble(window, exists, self.discount)
@@ -135,6 +150,37 @@ class ShorterReturnView:
         )
 
 
+@register("n_step_view")
+@dataclasses.dataclass(frozen=True)
+class NStepView:
+    """The n-step return of a window's first action alone: BFN-n and FQL-n (Li et al. 2025).
+
+    The return follows the data for h rows and not the policy, uncorrected. A window teaches the
+    critic only if no trajectory ends before its last row, as in ``ChunkView``; the action is
+    cloned always.
+    """
+
+    horizon: int = 5
+    """h, rows of a window, n of the return."""
+    discount: float = 0.99
+    """gamma, of one environment step."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        _check("n_step_view", self.horizon, self.discount)
+
+    @property
+    def chunk(self) -> int:
+        """1."""
+        return 1
+
+    def __call__(self, window: Rows, exists: Bool[Array, "h"]) -> Transition:
+        """The transition of one window."""
+        made = ChunkView(self.horizon, self.discount)(window, exists)
+        size = window.action.shape[-1]
+        return dataclasses.replace(made, action=made.action[:size], mask=made.mask[:size])
+
+
 Views = Callable[[int, float], View]
 
 
@@ -148,3 +194,9 @@ def whole_chunks(horizon: int, discount: float) -> View:
 def shorter_returns(horizon: int, discount: float) -> View:
     """Chunks that an end cuts keep their shorter return: ``ShorterReturnView``."""
     return ShorterReturnView(horizon, discount)
+
+
+@register("n_step_returns")
+def n_step_returns(horizon: int, discount: float) -> View:
+    """One action a transition, with the return of ``horizon`` rows: ``NStepView``."""
+    return NStepView(horizon, discount)

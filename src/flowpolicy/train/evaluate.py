@@ -101,7 +101,7 @@ class Examiner:
             self._evaluator = Evaluator(own, self._normaliser, self._envs)
         for i, seed in enumerate(self._config.seeds):
             played = self._evaluator(
-                learner.alone(i), seed, episodes, self._config.agent.view.horizon, stop
+                learner.alone(i), seed, episodes, self._config.agent.view.chunk, stop
             )
             row = played.row(seed, phase, step, "own")
             self._folder.append_evaluation(row)
@@ -128,7 +128,7 @@ class Evaluator:
         agent: Agent,
         seed: int,
         episodes: int,
-        horizon: int,
+        chunk: int,
         stop: StopFlag | None = None,
     ) -> Episodes:
         """Plays episodes 0 .. ``episodes`` - 1 of ``seed``; ``Halted`` once ``stop`` is set.
@@ -148,7 +148,7 @@ class Evaluator:
             chunks, memory = self._call(agent, table.keys(root), table.observations(), memory)
             chunks = np.asarray(chunks)
             calls.append(time.perf_counter() - begun)
-            fresh = table.play(chunks.reshape(len(self._envs), horizon, -1))
+            fresh = table.play(chunks.reshape(len(self._envs), chunk, -1))
             memory = _reset(memory, fresh, agent.memory())
         return table.result(np.asarray(calls), time.perf_counter() - started)
 

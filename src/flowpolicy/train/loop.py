@@ -168,9 +168,9 @@ class _Loop:
         self._finish("online", index, phase.env_steps, stop)
 
     def _ticker(self, phase: Online) -> Ticker:
-        config, horizon = self.config, self.config.agent.view.horizon
+        config, chunk = self.config, self.config.agent.view.chunk
         if self.stepper is None:
-            self.stepper = Stepper(self.envs, config.seeds, horizon)
+            self.stepper = Stepper(self.envs, config.seeds, chunk)
         if self.rings is None:
             self.rings = self.learner.updater.ring(self.like, config.ring_capacity)
         return Ticker(
@@ -178,7 +178,7 @@ class _Loop:
             self.learner,
             self.stepper,
             self.rings,
-            horizon=horizon,
+            chunk=chunk,
             report=lambda lines: self.folder.append_metrics(
                 {"phase": "online", **line} for line in lines
             ),

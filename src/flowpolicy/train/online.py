@@ -28,9 +28,9 @@ class Stepper:
     those of all online phases, so that none draws the noise of another.
     """
 
-    def __init__(self, envs: list[Env], seeds: tuple[int, ...], horizon: int) -> None:
+    def __init__(self, envs: list[Env], seeds: tuple[int, ...], chunk: int) -> None:
         """Nothing is reset until the first tick."""
-        self._envs, self._seeds, self._horizon = envs, seeds, horizon
+        self._envs, self._seeds, self._chunk = envs, seeds, chunk
         self._obs: list[Observation] = [None] * len(envs)
         self._over = [True] * len(envs)
         self._gain = [0.0] * len(envs)
@@ -61,7 +61,7 @@ class Stepper:
         steps = [[] for _ in self._envs]
         ended: list[dict[str, Any]] = []
         for i, chunk in enumerate(chunks):
-            allowed = min(self._horizon, limit - int(self.env_steps[i]))
+            allowed = min(self._chunk, limit - int(self.env_steps[i]))
             for action in chunk[: max(allowed, 0)]:
                 steps[i].append(self._one(i, action))
                 if self._over[i]:
@@ -102,7 +102,7 @@ class Stepper:
         return line
 
     def _rows(self, steps: list[list[tuple[Any, ...]]], action_size: int) -> Rows:
-        size = (len(steps), self._horizon)
+        size = (len(steps), self._chunk)
         template = self._obs[0]
 
         def blank() -> Observation:
@@ -209,12 +209,12 @@ class Ticker:
         stepper: Stepper,
         rings: Ring,
         *,
-        horizon: int,
+        chunk: int,
         report: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         """``report`` is given one line per episode that ends."""
         self._phase, self._learner, self._stepper = phase, learner, stepper
-        self._horizon, self._report = horizon, report
+        self._chunk, self._report = chunk, report
         self.rings, self.clock = rings, Clock()
         self._first = int(stepper.env_steps.min())
         self._limit = self._first + phase.env_steps
@@ -225,7 +225,7 @@ class Ticker:
     @property
     def per_tick(self) -> int:
         """Updates of a tick."""
-        return self._horizon * self._phase.updates_per_step
+        return self._chunk * self._phase.updates_per_step
 
     @property
     def done(self) -> int:
@@ -245,7 +245,7 @@ class Ticker:
         clock.lap("policy")
         metrics = self._update()
         clock.lap("updates")
-        chunks = chunks.reshape(len(learner.config.seeds), self._horizon, -1)
+        chunks = chunks.reshape(len(learner.config.seeds), self._chunk, -1)
         rows, counts, ended = stepper.step(chunks, self._limit)
         clock.lap("environment")
         self.rings = learner.updater.insert(self.rings, rows, jnp.asarray(counts, jnp.int32))

@@ -71,8 +71,8 @@ class Policy:
         if not 0 <= seed_index < count:
             raise InvalidConfig(f"seed_index must be in 0 .. {count - 1}, got {seed_index}")
         agent = jax.tree.map(lambda x: x[seed_index], trained.agents)
-        horizon = run.config().agent.view.horizon
-        return cls(agent, trained.normaliser, run.spec(), horizon, refiner=refiner, seed=seed)
+        chunk = run.config().agent.view.chunk
+        return cls(agent, trained.normaliser, run.spec(), chunk, refiner=refiner, seed=seed)
 
     def act(self, obs: Observation) -> np.ndarray:
         """The chunk for one observation, (horizon, action_size), every entry in [-1, 1].
