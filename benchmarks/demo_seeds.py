@@ -18,6 +18,7 @@ import flowpolicy as fp
 from benchmarks.measure import RESULTS
 from flowpolicy import runs
 from flowpolicy.data import ogbench
+from flowpolicy.train.folder import OWN
 from flowpolicy.train.phases import Evaluation
 
 RUN, ENVIRONMENT = "mini/fmq/cube-single-task1", "cube-single"
@@ -89,7 +90,7 @@ def finished(out: Path, seed: int) -> dict[str, Any] | None:
     folder = out / f"seed-{seed}"
     try:
         with open(folder / "evaluations.csv", newline="") as file:
-            evaluations = list(csv.DictReader(file))
+            evaluations = [row for row in csv.DictReader(file) if row["refiner"] == OWN]
         text = (folder / "metrics.jsonl").read_text()
     except FileNotFoundError:
         return None

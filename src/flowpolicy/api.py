@@ -24,7 +24,7 @@ from flowpolicy.report.show import show
 from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train import loop
 from flowpolicy.train.evaluate import Evaluator, own, refined
-from flowpolicy.train.folder import EvaluationRow, RunFolder
+from flowpolicy.train.folder import OWN, EvaluationRow, RunFolder
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.task import RowsOnly, Task
@@ -214,7 +214,7 @@ def _play(
     trained, meta = folder.load()
     kind = "online" if meta["online"] else "offline"
     step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
-    label = "own" if refiner is None else parts.describe(refiner)
+    label = OWN if refiner is None else parts.describe(refiner)
     envs = [task.env() for _ in range(min(config.evaluation.side_by_side, episodes))]
     try:
         choose = own if refiner is None else refined(refiner)

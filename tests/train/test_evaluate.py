@@ -1,13 +1,19 @@
 """Evaluation: an episode is a function of (agent, seed, index) and of nothing else."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from small_runs import OFFLINE, TINY, fingerprint, train
 
 import flowpolicy as fp
+from flowpolicy import parts
 from flowpolicy.envs.toy import PointMass
-from flowpolicy.errors import MissingData
+from flowpolicy.errors import InvalidConfig, MissingData
+from flowpolicy.refine import BestOfN
 from flowpolicy.train.evaluate import Evaluator, own, refined
+from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.random import Stream, episode_seed, stream_key
 from flowpolicy.train.task import RowsOnly
 
@@ -108,3 +114,22 @@ def test_seeds_of_episodes():
     assert len(seeds) == 2000
     assert all(0 <= s < 2**31 for s in seeds)
     assert episode_seed(3, Stream.EVALUATE, 7) == 1476837418
+
+
+def test_refiners_are_evaluated_beside_the_agent_and_change_nothing(tmp_path):
+    """Each plays the same episodes after ``own``; parameters and own rows are those without it."""
+    refiners = (BestOfN(2), BestOfN(3))
+    evaluation = dataclasses.replace(TINY["evaluation"], every=10, refiners=refiners)
+    plain = dataclasses.replace(evaluation, refiners=())
+    one = train(tmp_path / "one", phases=OFFLINE, evaluation=evaluation)
+    two = train(tmp_path / "two", phases=OFFLINE, evaluation=plain)
+    labels = [row.refiner for row in one.evaluations()]
+    ways = ["own", *(parts.describe(r) for r in refiners)]
+    assert labels == 2 * ways
+    assert fingerprint(one) == fingerprint(two)
+
+
+def test_a_refiner_is_evaluated_once():
+    """Twice the same would be the same episodes again."""
+    with pytest.raises(InvalidConfig, match="must be distinct, got best_of_n"):
+        Evaluation(refiners=(BestOfN(2), BestOfN(2)))

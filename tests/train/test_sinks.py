@@ -1,5 +1,6 @@
 """Optional places for metrics."""
 
+import dataclasses
 import sys
 import types
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_metrics_reach_every_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with several.compiling("something"):
         several.metrics(LINE)
     several.evaluation(ROW)
+    several.evaluation(dataclasses.replace(ROW, refiner="qgbs(beam=2)", success=0.6))
     assert modes == ["offline"]
     assert ("seed3/online/critic/loss", 0.5, 25) in written
     assert ("seed3/online/evaluation/success", 0.4, 10) in written
+    assert ("seed3/online/evaluation/qgbs(beam=2)/success", 0.6, 10) in written
     assert {"seed3/online/critic/loss": 0.5, "seed3/online/step": 25} in written

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from flowpolicy.train.folder import EvaluationRow
+from flowpolicy.train.folder import OWN, EvaluationRow
 
 
 class ConsoleWatch:
@@ -80,11 +80,13 @@ class ConsoleWatch:
     def evaluation(self, row: EvaluationRow) -> None:
         """One line, and the bar's current success."""
         self._paused += row.seconds
-        self._success = f"{row.success:.2f}"
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, success=self._success)
+        way = "" if row.refiner == OWN else f", {row.refiner}"
+        if not way:
+            self._success = f"{row.success:.2f}"
+            if self._progress is not None and self._task is not None:
+                self._progress.update(self._task, success=self._success)
         self.say(
-            f"  {row.phase} {row.step:>7,} {self._unit}, seed {row.seed}: "
+            f"  {row.phase} {row.step:>7,} {self._unit}, seed {row.seed}{way}: "
             f"success [bold]{row.success:.2f}[/] over {row.episodes} episodes, "
             f"return {row.returns:.1f}, length {row.length:.0f} ({row.seconds:.1f} s)"
         )

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flowpolicy import parts
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.envs.base import Env
 from flowpolicy.refine import Refiner
-from flowpolicy.train.folder import EvaluationRow, RunFolder
+from flowpolicy.train.folder import OWN, EvaluationRow, RunFolder
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
@@ -84,28 +85,35 @@ class Examiner:
         """Nothing is made yet."""
         self._task, self._config, self._folder = task, config, folder
         self._normaliser = normaliser
-        self._evaluator: Evaluator | None = None
+        self._evaluators: dict[str, Evaluator] = {}
         self._envs: list[Env] = []
 
     def __call__(
         self, learner: Learner, phase: str, step: int, episodes: int, watch: Watch, stop: StopFlag
     ) -> None:
-        """``episodes`` episodes of every seed, one row of ``evaluations.csv`` each.
+        """``episodes`` episodes of every seed and refiner, one row of ``evaluations.csv`` each.
 
         Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation.
         """
-        if self._evaluator is None:
-            wanted = self._config.evaluation
-            most = max(wanted.episodes, wanted.final_episodes)
-            self._envs = [self._task.env() for _ in range(min(wanted.side_by_side, most))]
-            self._evaluator = Evaluator(own, self._normaliser, self._envs)
+        if not self._evaluators:
+            self._build()
         for i, seed in enumerate(self._config.seeds):
-            played = self._evaluator(
-                learner.alone(i), seed, episodes, self._config.agent.view.chunk, stop
-            )
-            row = played.row(seed, phase, step, "own")
-            self._folder.append_evaluation(row)
-            watch.evaluation(row)
+            for label, evaluator in self._evaluators.items():
+                played = evaluator(
+                    learner.alone(i), seed, episodes, self._config.agent.view.chunk, stop
+                )
+                row = played.row(seed, phase, step, label)
+                self._folder.append_evaluation(row)
+                watch.evaluation(row)
+
+    def _build(self) -> None:
+        wanted = self._config.evaluation
+        most = max(wanted.episodes, wanted.final_episodes)
+        self._envs = [self._task.env() for _ in range(min(wanted.side_by_side, most))]
+        ways = {OWN: own} | {parts.describe(r): refined(r) for r in wanted.refiners}
+        self._evaluators = {
+            label: Evaluator(way, self._normaliser, self._envs) for label, way in ways.items()
+        }
 
     def close(self) -> None:
         """Frees the environments."""

@@ -22,6 +22,8 @@ from flowpolicy.types import Spec
 COLUMNS = (
     "seed", "phase", "step", "refiner", "episodes", "success", "return", "length", "seconds",
 )  # fmt: skip
+OWN = "own"
+"""The refiner column of evaluations in which the agent acts its own way."""
 
 
 @dataclasses.dataclass(frozen=True)

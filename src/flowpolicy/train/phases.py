@@ -5,7 +5,8 @@ from typing import Any
 
 from flowpolicy.data.replay import Draw, UniformDraw
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.parts import register
+from flowpolicy.parts import describe, register
+from flowpolicy.refine import Refiner
 from flowpolicy.train.normalise import Identity, Standardise
 
 
@@ -60,6 +61,9 @@ class Evaluation:
     """Episodes at the end of each phase; 0 for none."""
     side_by_side: int = 10
     """Environments stepped together, with one policy call for all of them."""
+    refiners: tuple[Refiner, ...] = ()
+    """Refiners that play the same episodes after the agent's own way of acting; training does not
+    see them. FMQ + QGBS of FMQ's page is ``(qgbs(),)``."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -68,6 +72,9 @@ class Evaluation:
                 "evaluation needs every >= 0, final_episodes >= 0, episodes >= 1 and "
                 f"side_by_side >= 1, got {self}"
             )
+        labels = [describe(refiner) for refiner in self.refiners]
+        if len(set(labels)) < len(labels):
+            raise InvalidConfig(f"evaluation.refiners must be distinct, got {', '.join(labels)}")
 
 
 @register("run")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpolicy.errors import MissingExtra
-from flowpolicy.train.folder import EvaluationRow
+from flowpolicy.train.folder import OWN, EvaluationRow
 from flowpolicy.train.watch import Watch
 
 
@@ -50,7 +50,8 @@ class _Sink:
     def evaluation(self, row: EvaluationRow) -> None:
         """Success, return and length, against the phase's step."""
         values = {"success": row.success, "return": row.returns, "length": row.length}
-        self._write(f"seed{row.seed}/{row.phase}/evaluation", values, row.step)
+        way = "" if row.refiner == OWN else f"/{row.refiner}"
+        self._write(f"seed{row.seed}/{row.phase}/evaluation{way}", values, row.step)
 
     def say(self, text: str) -> None:
         """Not written."""
