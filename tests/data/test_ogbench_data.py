@@ -160,6 +160,23 @@ def test_post_is_pre_of_the_next_row(walk: dict[str, Any]):
     assert (post.terminated != pre.terminated).sum() == 2  # where it enters, where it leaves
 
 
+def test_sparse_rewards_pay_for_the_whole_task_alone(tmp_path: Path):
+    """-1 wherever anything is left to do, 0 where nothing is; terminations stay as they are."""
+    arrays = _near_goals("cube-double-singletask-task2-v0", 28, 0)
+    path = tmp_path / "cube-double-play-v0.npz"
+    rows = len(arrays["qpos"])
+    numbers = {"observations": np.zeros((rows, 37), np.float32), "qpos": arrays["qpos"]}
+    ends = np.arange(rows) % 100 == 99
+    np.savez(path, actions=np.zeros((rows, 5), np.float32), terminals=ends, **numbers)
+    dense, sparse = (
+        load(path, "cube-double-task2", sparse=choice).rows for choice in (False, True)
+    )
+    assert set(np.unique(dense.reward)) == {-2.0, -1.0, 0.0}
+    np.testing.assert_array_equal(sparse.reward, -(dense.reward != 0).astype(np.float32))
+    np.testing.assert_array_equal(sparse.terminated, dense.terminated)
+    assert load(path, "cube-double-task2", sparse=True).info["sparse"] is True
+
+
 def test_where_it_comes_from(maze: Any):
     info = load(maze.path, "pointmaze-medium-task1").info
     assert info["task"] == "pointmaze-medium-task1"

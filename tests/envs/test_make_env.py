@@ -135,6 +135,17 @@ def test_success_timing(timing: str):
         env.step(np.zeros(2))
 
 
+def test_sparse_rewards():
+    """Two cubes are not in their places: -2 a step, or -1."""
+    rewards = []
+    for sparse in (False, True):
+        env = make_env("cube-double-task2", sparse=sparse)
+        env.reset(0)
+        rewards.append(env.step(np.zeros(5)).reward)
+        env.close()
+    assert rewards == [-2.0, -1.0]
+
+
 def test_names():
     names = task_names()
     assert {"cube-single-task1", "pointmaze-giant-task5", "puzzle-4x4-task2"} <= set(names)

@@ -30,12 +30,15 @@ CUBE_QPOS = 7
 BALL_QPOS = 15
 
 
-def load(path: str | Path, task: str, *, reward_timing: str = "pre") -> Dataset:
+def load(
+    path: str | Path, task: str, *, reward_timing: str = "pre", sparse: bool = False
+) -> Dataset:
     """Reads an OGBench npz with the rewards of ``task`` (``cube-single-task1``).
 
     reward_timing: "pre" if a row's reward and termination are those of its state s, as OGBench
         labels its data and its environments since 1.2.0; "post" if those of s', the rule of the
         1.1.2 environments. Recorded in ``info``.
+    sparse: every row before the whole task is done has reward -1, however much of it is done.
 
     Each trajectory's last row is dropped. ``terminated`` marks rows at the goal, ``ended`` ends
     of trajectories. Raises ``MissingData`` with the command that makes the file, ``CorruptFile``
@@ -56,13 +59,14 @@ def load(path: str | Path, task: str, *, reward_timing: str = "pre") -> Dataset:
         reached = successes(arrays)
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}") from None
-    rows = _labelled(arrays, reached, reward_timing)
+    rows = _labelled(arrays, reached, reward_timing, sparse=sparse)
     info = {
         "source": "ogbench",
         "file": path.name,
         "sha256": sha256(path),
         "task": f"{environment}-task{number}",
         "reward_timing": reward_timing,
+        "sparse": sparse,
         "versions": versions(),
         "collected": read_record(path),
     }
@@ -183,13 +187,15 @@ def _unknown(task: str) -> UnknownName:
     return unknown_name("task", task, [match[1] + match[2] for match in found if match])
 
 
-def _labelled(arrays: Arrays, reached: np.ndarray, timing: str) -> Rows:
+def _labelled(arrays: Arrays, reached: np.ndarray, timing: str, *, sparse: bool) -> Rows:
     last = arrays["terminals"].astype(bool)
     last = np.append(last[:-1], True)
     # Rows with a successor, and the successors: aligned, as a trajectory's last row is no `here`.
     here = np.flatnonzero(~last)
     there = here + 1
     labels = reached[here if timing == "pre" else there]
+    if sparse:
+        labels = labels.all(axis=1, keepdims=True)
     return Rows(
         obs=arrays["observations"][here],
         action=arrays["actions"][here],

@@ -22,13 +22,18 @@ _SHORT = re.compile(r"(?P<environment>[a-z0-9-]+?)-singletask(-(?P<task>task\d+)
 
 
 def make_env(
-    task: str, *, success_timing: str = "pre", render_size: tuple[int, int] = (200, 200)
+    task: str,
+    *,
+    success_timing: str = "pre",
+    sparse: bool = False,
+    render_size: tuple[int, int] = (200, 200),
 ) -> "OgbenchEnv":
     """The environment of ``task``: a short name (``cube-single-task1``) or OGBench's own id.
 
     success_timing: whether reward, success and termination of a step are those of the state
         before the action ("pre", OGBench from 1.2.0 on, as in its datasets) or after it ("post",
         1.1.2, under which the papers' numbers were made).
+    sparse: the reward of a step is -1 until the whole task is done, however much of it is.
     render_size: height and width of frames.
 
     Observations are float32 vectors. Raises ``UnknownName`` with the nearest names.
@@ -39,7 +44,7 @@ def make_env(
     name = short_name(task)
     if name not in identifiers:
         raise unknown_name("task", task, identifiers)
-    return OgbenchEnv(name, identifiers[name], success_timing, render_size)
+    return OgbenchEnv(name, identifiers[name], success_timing, render_size, sparse=sparse)
 
 
 def task_names() -> list[str]:
@@ -70,7 +75,13 @@ class OgbenchEnv:
     """One OGBench environment; see ``Env``. Made by ``make_env``."""
 
     def __init__(
-        self, name: str, identifier: str, success_timing: str, render_size: tuple[int, int]
+        self,
+        name: str,
+        identifier: str,
+        success_timing: str,
+        render_size: tuple[int, int],
+        *,
+        sparse: bool,
     ) -> None:
         gymnasium = gymnasium_with_ogbench()
         spec = gymnasium.spec(identifier)
@@ -85,6 +96,7 @@ class OgbenchEnv:
             self.obs_shape: tuple[int, ...] = self._env.observation_space.shape
         self.name = name
         self.success_timing = success_timing
+        self.sparse = sparse
         self.action_size = int(self._env.action_space.shape[0])
         self.max_steps = int(spec.max_episode_steps)
         self._steps = self.max_steps
@@ -125,7 +137,7 @@ class OgbenchEnv:
             self._steps = self.max_steps
         return Step(
             np.asarray(obs, np.float32),
-            float(reward),
+            -float(reward != 0) if self.sparse else float(reward),
             bool(terminated),
             truncated,
             bool(info["success"]),

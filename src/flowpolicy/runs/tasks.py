@@ -23,9 +23,13 @@ class OGBench:
     """Rows of the collected file that is meant; 0 for whichever file is found."""
     file: str = ""
     """A data file of yours; empty for the usual places."""
-    timing: Literal["pre", "post"] = "pre"
+    timing: Literal["pre", "post", "mixed"] = "pre"
     """Whether reward and success are those of the state before the action ("pre", OGBench 1.2.0
-    and newer) or after it ("post", 1.1.2, under which the papers' numbers were made)."""
+    and newer) or after it ("post"). "mixed" is OGBench 1.1.2, under which the papers' numbers were
+    made: its data are labelled before the action, its environments after it."""
+    sparse: bool = False
+    """Whether every step before the whole task is done has reward -1, however much of it is done
+    (QC: scene and puzzle-3x3)."""
 
     @property
     def name(self) -> str:
@@ -40,11 +44,13 @@ class OGBench:
     def dataset(self) -> Dataset:
         """The rows with this task's rewards; ``MissingData`` says how to make them."""
         path = self.file or ogbench.find(self.task, self.rows or None)
-        return ogbench.load(path, self.task, reward_timing=self.timing)
+        timing = "post" if self.timing == "post" else "pre"
+        return ogbench.load(path, self.task, reward_timing=timing, sparse=self.sparse)
 
     def env(self) -> Env:
         """A new environment."""
-        return make_env(self.task, success_timing=self.timing)
+        timing = "pre" if self.timing == "pre" else "post"
+        return make_env(self.task, success_timing=timing, sparse=self.sparse)
 
 
 @register("point_mass")
