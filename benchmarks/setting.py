@@ -14,7 +14,7 @@ from flowpolicy.agents import FMQ
 from flowpolicy.agents.td import states_at_once
 from flowpolicy.data.replay import UniformDraw
 from flowpolicy.flows import Flow, Integrated, OnDiagonal, Term, diagonal
-from flowpolicy.refine import BestOfN
+from flowpolicy.refine import BestOfN, Cost
 from flowpolicy.refine.core import Q
 from flowpolicy.train.normalise import Identity
 from flowpolicy.train.updates import Updater
@@ -34,6 +34,11 @@ class EulerBestOfN:
     def nfe(self) -> int:
         """Jumps; each of them takes ``steps`` evaluations."""
         return self.n
+
+    @property
+    def cost(self) -> Cost:
+        """That of best-of-``n`` whose jumps take ``steps`` evaluations."""
+        return BestOfN(self.n).cost.integrated(self.steps)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the candidates."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
-from flowpolicy.refine.core import Q, from_noise
+from flowpolicy.refine.core import Cost, Q, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 
@@ -33,6 +33,11 @@ class OneStep:
     def nfe(self) -> int:
         """1."""
         return 1
+
+    @property
+    def cost(self) -> Cost:
+        """One jump."""
+        return Cost(policy=1, critic=0, gradients=0, depth=1, jumps=1)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """One action; the critic is not asked."""
@@ -60,6 +65,11 @@ class BestOfN:
     def nfe(self) -> int:
         """N."""
         return self.n
+
+    @property
+    def cost(self) -> Cost:
+        """N jumps side by side, then N values side by side."""
+        return Cost(policy=self.n, critic=self.n, gradients=0, depth=2, jumps=1)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the candidates."""

@@ -1,7 +1,7 @@
 """What every refiner is made of: a jump from noise, and Theorem 3.2's displacement."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,40 @@ from flowpolicy.types import Key, Observation, Scalar, Vector
 Q = Callable[[Vector], Scalar]
 
 
+class Cost(NamedTuple):
+    """What one action costs, in calls for one sample.
+
+    policy:    jumps of the flow
+    critic:    values of the critic alone
+    gradients: values of the critic with their gradient, each counted once
+    depth:     calls of the longest chain in which each one needs the one before
+    jumps:     calls of that chain that are jumps
+    """
+
+    policy: int
+    critic: int
+    gradients: int
+    depth: int
+    jumps: int
+
+    def integrated(self, nfe: int) -> "Cost":
+        """The same where one jump takes ``nfe`` evaluations of a net, one after the other."""
+        depth, jumps = self.depth + (nfe - 1) * self.jumps, nfe * self.jumps
+        return Cost(nfe * self.policy, self.critic, self.gradients, depth, jumps)
+
+
 @runtime_checkable
 class Refiner(Protocol):
     """Draws an action from a flow and improves it with a critic."""
 
     @property
     def nfe(self) -> int:
-        """Evaluations of the flow per action; the critic's are not counted."""
+        """Jumps of the flow per action; the critic's calls are not counted."""
+        ...
+
+    @property
+    def cost(self) -> Cost:
+        """All calls per action; ``cost.policy`` is ``nfe``."""
         ...
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:

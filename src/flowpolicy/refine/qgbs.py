@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, renoise, renoise_time
 from flowpolicy.parts import register
-from flowpolicy.refine.core import Q, displace, from_noise
+from flowpolicy.refine.core import Cost, Q, displace, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 Beams = Float[Array, "beam d"]
@@ -41,6 +41,20 @@ def branch(
 
     parents = jnp.repeat(beams, branches, axis=0)
     return jax.vmap(complete)(jax.random.split(key, parents.shape[0]), parents)
+
+
+def _start(
+    key: Key, flow: Flow, s: Observation, steps: int, beam: int, bound: float
+) -> tuple[Beams, list[Key]]:
+    """The first beams, clipped, and a key for each round."""
+    key_start, *keys = jax.random.split(key, 1 + steps)
+    beams = jax.vmap(lambda k: from_noise(k, flow, s))(jax.random.split(key_start, beam))
+    return jnp.clip(beams, -bound, bound), keys
+
+
+def _uphill(q: Q, beams: Beams, eta: float, bound: float) -> Beams:
+    """Theorem 3.2's step of each beam, clipped."""
+    return jnp.clip(jax.vmap(lambda a: displace(q, a, eta))(beams), -bound, bound)
 
 
 def _check(steps: int, beam: int, branches: int, snr: float, eta: float) -> None:
@@ -85,19 +99,20 @@ class QGBS:
         """M (1 + K B)."""
         return nfe(self.steps, self.beam, self.branches)
 
+    @property
+    def cost(self) -> Cost:
+        """A round: M B jumps, ranked, the kept ones moved; a ranking of the final beams."""
+        k, m, b = self.steps, self.beam, self.branches
+        return Cost(self.nfe, k * m * b + m, k * m, depth=3 * k + 2, jumps=k + 1)
+
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the final beams."""
-        key_start, *keys = jax.random.split(key, 1 + self.steps)
-        starts = jax.random.split(key_start, self.beam)
-        beams = self._clip(jax.vmap(lambda k: from_noise(k, flow, s))(starts))
+        beams, keys = _start(key, flow, s, self.steps, self.beam, self.bound)
         for key_round in keys:
-            candidates = self._clip(branch(key_round, flow, s, beams, self.branches, self.snr))
-            beams = top(q, candidates, self.beam)
-            beams = self._clip(jax.vmap(lambda a: displace(q, a, self.eta))(beams))
+            candidates = branch(key_round, flow, s, beams, self.branches, self.snr)
+            beams = top(q, jnp.clip(candidates, -self.bound, self.bound), self.beam)
+            beams = _uphill(q, beams, self.eta, self.bound)
         return top(q, beams, 1)[0]
-
-    def _clip(self, a: Array) -> Array:
-        return jnp.clip(a, -self.bound, self.bound)
 
 
 @register("qgbs_keep_best")
@@ -106,7 +121,7 @@ class QGBSKeepBest:
     """QGBS that keeps its beams: a deviation of ours, never worse than best-of-``beam``.
 
     Candidates compete with the beams they came from and with their own uphill steps, so the best
-    Q never falls from round to round. It costs one more value of the critic per beam and round.
+    Q never falls from round to round. It costs three more values of the critic per beam and round.
     """
 
     steps: int = 1
@@ -131,17 +146,19 @@ class QGBSKeepBest:
         """M (1 + K B)."""
         return nfe(self.steps, self.beam, self.branches)
 
+    @property
+    def cost(self) -> Cost:
+        """As QGBS, with the beams and their steps ranked too."""
+        k, m, b = self.steps, self.beam, self.branches
+        return Cost(self.nfe, k * m * (b + 3) + m, k * m, depth=4 * k + 2, jumps=k + 1)
+
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best action seen."""
-        key_start, *keys = jax.random.split(key, 1 + self.steps)
-        starts = jax.random.split(key_start, self.beam)
-        beams = self._clip(jax.vmap(lambda k: from_noise(k, flow, s))(starts))
+        beams, keys = _start(key, flow, s, self.steps, self.beam, self.bound)
         for key_round in keys:
-            fresh = self._clip(branch(key_round, flow, s, beams, self.branches, self.snr))
+            fresh = branch(key_round, flow, s, beams, self.branches, self.snr)
+            fresh = jnp.clip(fresh, -self.bound, self.bound)
             beams = top(q, jnp.concatenate([beams, fresh]), self.beam)
-            moved = self._clip(jax.vmap(lambda a: displace(q, a, self.eta))(beams))
+            moved = _uphill(q, beams, self.eta, self.bound)
             beams = top(q, jnp.concatenate([beams, moved]), self.beam)
         return top(q, beams, 1)[0]
-
-    def _clip(self, a: Array) -> Array:
-        return jnp.clip(a, -self.bound, self.bound)

@@ -8,7 +8,7 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
 from flowpolicy.refine.best_of_n import BestOfN, OneStep
-from flowpolicy.refine.core import Q, displace
+from flowpolicy.refine.core import Cost, Q, displace
 from flowpolicy.types import Key, Observation, Vector
 
 
@@ -35,6 +35,12 @@ class TrustRegion:
     def nfe(self) -> int:
         """That of the draw."""
         return self.start.nfe
+
+    @property
+    def cost(self) -> Cost:
+        """That of the draw, and one gradient."""
+        start = self.start.cost
+        return start._replace(gradients=start.gradients + 1, depth=start.depth + 1)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The displaced action."""
