@@ -19,7 +19,6 @@ from flowpolicy.agents.base import AgentConfig
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, unknown_name
 from flowpolicy.refine import Refiner
-from flowpolicy.report import write_report
 from flowpolicy.report.show import show
 from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train import loop
@@ -258,6 +257,8 @@ def _latency(policy: Policy, calls: int = 200) -> np.ndarray:
 
 def report(run: Run | str | Path) -> Path:
     """Writes ``report.html`` into the run's folder and returns its path."""
+    from flowpolicy.report.html import write_report  # draws; acting needs no matplotlib
+
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     return write_report(folder.path, material=show(folder))
 

@@ -9,7 +9,8 @@ import pytest
 from run_folders import evaluation_rows
 
 from flowpolicy.errors import MissingData
-from flowpolicy.report import Material, Rollout, terminal_curve, write_report
+from flowpolicy.report import Material, Rollout, terminal_curve
+from flowpolicy.report.html import write_report
 from flowpolicy.report.material import FlowPicture
 from flowpolicy.report.runfiles import read_run
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicy import api, parts, runs
-from flowpolicy.report.scenes import animation
 from flowpolicy.report.show import rollout_of
 from flowpolicy.train.checkpoint import write_atomic
 from flowpolicy.train.folder import RunFolder
@@ -85,6 +84,8 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def _video(run: Path) -> int:
+    from flowpolicy.report.scenes import animation  # draws; the other commands need not
+
     rollout = rollout_of(RunFolder(run))
     if not rollout.frames:
         print("no video: this machine cannot draw (see MUJOCO_GL in the README)")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from flowpolicy.report import style
-from flowpolicy.report.progress import STEP_UNIT
+from flowpolicy.report.progress import STEP_UNIT, thousands
 from flowpolicy.report.runfiles import PHASES, metric_series
 
 COLUMNS = 4
@@ -115,7 +115,7 @@ def _draw_panel(axes: Axes, panel: Panel, records: Sequence[Mapping[str, Any]]) 
     axes.set_title(panel.title + episodes, fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.thousands(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if _is_share(panel, values_seen):
         axes.set_ylim(-0.02, 1.02)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from flowpolicy.report import style
 from flowpolicy.report.material import FlowPicture
-from flowpolicy.report.progress import STEP_UNIT, PhaseCurve, Result
+from flowpolicy.report.progress import STEP_UNIT, PhaseCurve, Result, thousands
 
 _LIMIT = 1.0  # actions lie in [-1, 1]
 _DOTS: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _phase_panel(axes: Axes, phase: str, curves: Mapping[str, Sequence[PhaseCurv
     axes.set_xlim(-0.03 * end, 1.03 * end)
     nice = MaxNLocator(3 if phase == "offline" else 6, integer=True, steps=[1, 2, 2.5, 5, 10])
     axes.xaxis.set_major_locator(nice)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.thousands(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
 
 
 def _draw_curve(axes: Axes, part: PhaseCurve, colour: str, label: str) -> None:

@@ -1,21 +1,23 @@
 """``report.html``: one file that shows a run, with everything inside and nothing fetched."""
 
-import base64
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import numpy as np
 
 from flowpolicy.errors import CorruptFile
 from flowpolicy.report import scenes, style
 from flowpolicy.report.diagnostics import diagnostics, left_out, logged_once
+from flowpolicy.report.document import (
+    Picture,
+    data_address,
+    png_picture,
+    render,
+    svg_picture,
+    write_whole,
+)
 from flowpolicy.report.figures import before_after as before_after_figure
 from flowpolicy.report.figures import flow_map, learning_curve
 from flowpolicy.report.material import Material
@@ -34,13 +36,6 @@ _TEMPLATE = "report.html.j2"
 _BOOTSTRAP_SEED = 0  # the same run folder gives the same report, byte for byte
 
 
-class Picture(NamedTuple):
-    """An image as a data address, with the words that stand for it."""
-
-    source: str
-    alt: str
-
-
 def write_report(run_dir: Path, *, material: Material) -> Path:
     """Writes ``report.html`` into a run folder and returns its path.
 
@@ -49,17 +44,14 @@ def write_report(run_dir: Path, *, material: Material) -> Path:
     """
     run = read_run(Path(run_dir))
     path = run.path / REPORT
-    _write_whole(path, render_report(run, material=material))
+    write_whole(path, render_report(run, material=material))
     return path
 
 
 def render_report(run: RunFiles, *, material: Material) -> str:
     """The report's HTML. It runs no script and refers to nothing outside itself."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("flowpolicy.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return render(
+        _TEMPLATE,
         **_progress(run),
         **_rollout(material),
         **_facts(run, material),
@@ -67,7 +59,9 @@ def render_report(run: RunFiles, *, material: Material) -> str:
         flow_absent=material.flow_absent,
         flow_picture=None
         if material.flow is None
-        else _png(style.png(flow_map(material.flow)), "Noise, carried by the flow map to actions"),
+        else png_picture(
+            style.png(flow_map(material.flow)), "Noise, carried by the flow map to actions"
+        ),
         units=STEP_UNIT,
     )
 
@@ -80,10 +74,10 @@ def _progress(run: RunFiles) -> dict[str, Any]:
     if names:
         before, after = before_after(run.evaluations, names[0], rng)
         curves = {name: phase_curves(run.evaluations, name, rng) for name in names}
-        curve = _svg(style.svg(learning_curve(curves)), "Success rate against training step")
+        curve = svg_picture(style.svg(learning_curve(curves)), "Success rate against training step")
         if before or after:
             drawn = before_after_figure(before, after)
-            bars = _svg(style.svg(drawn), "Success rate before and after")
+            bars = svg_picture(style.svg(drawn), "Success rate before and after")
     parts = {phase: diagnostics(run.metrics, phase=phase) for phase in PHASES}
     return {
         "refiner": names[0] if names else None,
@@ -94,7 +88,7 @@ def _progress(run: RunFiles) -> dict[str, Any]:
         "bars": bars,
         "seeds": sorted({e.seed for e in run.evaluations}),
         "diagnostics": {
-            phase: _svg(style.svg(figure), f"Metrics of {phase} training")
+            phase: svg_picture(style.svg(figure), f"Metrics of {phase} training")
             for phase, figure in parts.items()
             if figure is not None
         },
@@ -114,11 +108,11 @@ def _rollout(material: Material) -> dict[str, Any]:
     if rollout is not None and rollout.frames:
         moving = scenes.animation(rollout.frames)
         strip = scenes.frame_strip(rollout.frames)
-        pictures.append(Picture(_data("image/webp", moving), "The episode, moving"))
-        pictures.append(_png(strip, "The episode, frame by frame"))
+        pictures.append(Picture(data_address("image/webp", moving), "The episode, moving"))
+        pictures.append(png_picture(strip, "The episode, frame by frame"))
     elif rollout is not None and rollout.paths:
         figure = scenes.paths(rollout.paths, success_step=rollout.success_step)
-        pictures.append(_svg(style.svg(figure), "The path, from above and from the side"))
+        pictures.append(svg_picture(style.svg(figure), "The path, from above and from the side"))
     return {
         "rollout": rollout,
         "rollout_pictures": pictures,
@@ -181,31 +175,3 @@ def _duration(seconds: float | None) -> str:
 
 def _table_order(row: Evaluation) -> tuple[int, int, str, int]:
     return PHASES.index(row.phase), row.step, row.refiner, row.seed
-
-
-def _svg(image: bytes, alt: str) -> Picture:
-    return Picture(_data("image/svg+xml", image), alt)
-
-
-def _png(image: bytes, alt: str) -> Picture:
-    return Picture(_data("image/png", image), alt)
-
-
-def _data(kind: str, image: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp keeps others out; a report may be read by whoever may read the folder.
-        os.chmod(name, path.parent.stat().st_mode & 0o666)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

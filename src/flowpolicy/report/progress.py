@@ -43,6 +43,13 @@ class Result:
     """Success rate of each of ``seeds``."""
 
 
+def thousands(value: float | int) -> str:
+    """A step count for people: 4000 is "4,000", 1000000 is "1M"."""
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:g}M"
+    return f"{value:,.0f}"
+
+
 def refiners(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
     """The refiners evaluated, the one with the most evaluations first (then as written)."""
     names = [e.refiner for e in evaluations]

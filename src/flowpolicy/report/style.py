@@ -83,13 +83,6 @@ def success_axis(axes: Axes) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def thousands(value: float | int) -> str:
-    """A step count for people: 4000 is "4,000", 1000000 is "1M"."""
-    if value >= 1_000_000:
-        return f"{value / 1_000_000:g}M"
-    return f"{value:,.0f}"
-
-
 def _save(figure: Figure, kind: str, *, dpi: int) -> bytes:
     buffer = io.BytesIO()
     # Without a date the bytes depend on the figure alone.

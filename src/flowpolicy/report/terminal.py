@@ -11,9 +11,9 @@ from flowpolicy.report.progress import (
     before_after,
     phase_curves,
     refiners,
+    thousands,
 )
 from flowpolicy.report.runfiles import Evaluation
-from flowpolicy.report.style import thousands
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MAX_BARS = 24  # a phase with more evaluations is thinned out evenly, its last one kept
