@@ -1,4 +1,8 @@
-"""The flow map's own loss over a batch, which every agent with a flow map trains by."""
+"""The flow map's own loss over a batch, which every agent with a flow map trains by.
+
+A loss is a tuple of terms: flow matching on the diagonal and one equation of flow maps off it. The
+functions here are those of the papers, so that a configuration says ``terms=esd_terms()``.
+"""
 
 import dataclasses
 
@@ -6,7 +10,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.flows import Curriculum, FlowMap, OnDiagonal, Term, diagonal, flow_loss, mean_flow
+from flowpolicy.flows import (
+    Curriculum,
+    Dyadic,
+    FlowMap,
+    LogitNormal,
+    Midpoint,
+    OnDiagonal,
+    Term,
+    TimeLaw,
+    Triangle,
+    diagonal,
+    eulerian,
+    flow_loss,
+    lagrangian,
+    mean_flow,
+    semigroup,
+    shortcut,
+)
 from flowpolicy.types import Key, Metrics, Scalar, Transition
 
 
@@ -20,6 +41,51 @@ def fmq_terms(start: float = 0.005, end: float = 0.05) -> tuple[Term, ...]:
         Term(residual=diagonal, times=OnDiagonal()),
         Term(residual=mean_flow, times=Curriculum(start, end), start=start),
     )
+
+
+def mean_flow_terms(law: TimeLaw = LogitNormal()) -> tuple[Term, ...]:
+    """MeanFlow (Geng et al. 2025): the Eulerian equation with the sampled velocity, and its law.
+
+    There three quarters of a batch lie on the diagonal, where the equation is flow matching; here,
+    as in MVP (Eqs. 9 and 15), the diagonal is a term of its own and every sample serves both.
+    """
+    return _with_diagonal(Term(mean_flow, law))
+
+
+def esd_terms(law: TimeLaw = Triangle()) -> tuple[Term, ...]:
+    """Eulerian self-distillation (Boffi et al. 2025), the flow's own velocity in the equation.
+
+    As in MeanFlow only u_{r,t} is trained, not its derivatives; Boffi et al. stop less.
+    """
+    return _with_diagonal(Term(eulerian, law))
+
+
+def lsd_terms(law: TimeLaw = Triangle()) -> tuple[Term, ...]:
+    """Lagrangian self-distillation (Boffi et al. 2025), their recommendation."""
+    return _with_diagonal(Term(lagrangian, law))
+
+
+def psd_terms(law: TimeLaw = Triangle()) -> tuple[Term, ...]:
+    """Progressive self-distillation (Boffi et al. 2025): the semigroup, w uniform in [r, t]."""
+    return _with_diagonal(Term(semigroup, law))
+
+
+def psd_midpoint_terms(law: TimeLaw = Triangle()) -> tuple[Term, ...]:
+    """The semigroup with w in the middle of r and t (PSD-M of Boffi et al. 2025)."""
+    return _with_diagonal(Term(semigroup, Midpoint(law)))
+
+
+def shortcut_terms(levels: int = 7) -> tuple[Term, ...]:
+    """Shortcut models (Frans et al. 2024): jumps of 2^-k on their grid, two halves make a whole.
+
+    They give an eighth of a batch to it, average the teacher and clip; here every sample serves
+    both terms, the teacher is the flow itself, and nothing is clipped.
+    """
+    return _with_diagonal(Term(shortcut, Dyadic(levels)))
+
+
+def _with_diagonal(term: Term) -> tuple[Term, ...]:
+    return Term(diagonal, OnDiagonal()), term
 
 
 @dataclasses.dataclass(frozen=True)
