@@ -83,17 +83,47 @@ def stratified_bootstrap(
     few runs it is too narrow (three normal runs: 0.72 where 0.95 is asked); see
     ``success_interval``. ``InvalidData`` on an empty table or values that are not finite.
     """
+    return percentile_interval(statistic(redrawn(scores, rng, resamples=resamples)), level=level)
+
+
+def redrawn(
+    scores: Float[np.ndarray, "runs tasks"], rng: np.random.Generator, *, resamples: int = 2000
+) -> Float[np.ndarray, "resamples runs tasks"]:
+    """The tables of a stratified bootstrap: in each task, runs drawn with replacement.
+
+    ``InvalidData`` on an empty table or values that are not finite.
+    """
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
         raise InvalidData(f"scores must be finite, (runs, tasks), not empty; got {scores.shape}")
     if resamples < 1:
         raise InvalidConfig(f"resamples must be at least 1, got {resamples}")
-    tail = (1 - _checked(level)) / 2
     runs, tasks = scores.shape
     drawn = rng.integers(runs, size=(resamples, runs, tasks))
-    values = statistic(scores[drawn, np.arange(tasks)])
+    return scores[drawn, np.arange(tasks)]
+
+
+def percentile_interval(values: Float[np.ndarray, "resamples"], *, level: float = 0.95) -> Interval:
+    """The middle ``level`` of what a bootstrap gave."""
+    tail = (1 - _checked(level)) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def deviation(values: Float[np.ndarray, "n"]) -> float | None:
+    """The sample standard deviation (divisor n - 1); ``None`` for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def profile(
+    scores: Float[np.ndarray, "*batch runs tasks"], levels: Float[np.ndarray, "levels"]
+) -> Float[np.ndarray, "*batch levels"]:
+    """Performance profile: the share of all runs x tasks scores above each of ``levels``.
+
+    Agarwal et al. (2021), section 4.2, the run-score distribution.
+    """
+    above = np.asarray(scores)[..., None] > levels
+    return np.asarray(np.mean(above, axis=(-3, -2)))
 
 
 def success_interval(
