@@ -80,6 +80,42 @@ def make_run(tmp_path):
     return make
 
 
+def write_run(folder, run, curves, *, refiners=None, settings=None, episodes=20, **config):
+    """A run folder ``folder`` of the named run ``run`` on an OGBench task, by its last part.
+
+    curves:   seed -> success at the online steps 100, 200, ...; the last one is the end
+    refiners: text -> the same, of another way of acting
+    settings: fields of the run's settings; config: fields of config.json
+    """
+    task = run.rpartition("/")[2]
+    length = max(len(rates) for rates in curves.values())
+    resolved = {
+        **CONFIG,
+        "run": run,
+        "task": task,
+        "config": {
+            **SETTINGS,
+            "task": {"part": "ogbench", "task": task, "timing": "pre"},
+            "phases": [{"part": "online", "env_steps": 100 * length}],
+            "seeds": list(curves),
+            **(settings or {}),
+        },
+        **config,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(resolved))
+    (folder / "metrics.jsonl").write_text("")
+    rows = [
+        [seed, "online", 100 * (i + 1), way, episodes, rate, -100.0, 120.0, 1.5]
+        for way, by_seed in {"own": curves, **(refiners or {})}.items()
+        for seed, rates in by_seed.items()
+        for i, rate in enumerate(rates)
+        if rate is not None
+    ]
+    write_evaluations(folder / "evaluations.csv", rows)
+    return folder
+
+
 @pytest.fixture
 def frames():
     """Ten frames of 60 x 80 pixels in which a square moves."""
