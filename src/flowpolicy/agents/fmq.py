@@ -16,6 +16,7 @@ does; the code steps both at once.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -38,136 +39,6 @@ from flowpolicy.values import Aggregate, Critic, member, minimum, spread
 sg = jax.lax.stop_gradient
 
 
-@register("fmq")
-@dataclasses.dataclass(frozen=True)
-class FMQ:
-    """Flow map policies with optimal Q-guidance."""
-
-    chunk: int = 5
-    """h, actions of a chunk, executed open loop."""
-    discount: float = 0.99
-    """gamma, of one environment step."""
-    ends: Views = whole_chunks
-    """What a chunk is worth that an episode's end cuts: nothing to the critic, as in QC and the
-    code, or its shorter return (``shorter_returns``). The page does not say."""
-    eta: float = 1.0
-    """Radius of the trust region on the average velocity (L2, whole chunk). The page gives no
-    number; the released code's adaptive form has 1, its constant form 0.5."""
-    beta: float = 0.3
-    """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant."""
-    terms: tuple[Term, ...] = fmq_terms()
-    """Summands of the offline flow map loss."""
-    keep_offline_loss: float = 0.0
-    """Weight of the offline flow map loss online. Algorithm 1 has none."""
-    gradient: Aggregate = member(0)
-    """Critic whose gradient guides: Algorithm 1 and the code take Q_phi1 alone."""
-    aggregate_offline: Aggregate = minimum
-    """Value offline, in the TD target and in ranking. The page speaks of clipped double Q; the
-    code takes the mean offline."""
-    aggregate_online: Aggregate = minimum
-    """Value online, in the TD target and in ranking; the minimum in the code too."""
-    clip_endpoint: bool = False
-    """Whether a_1 is clipped to the box before the gradient is taken there. Algorithm 1 does not
-    clip, the code does."""
-    act: Refiner = BestOfN(32)
-    """Behaviour and evaluation. Algorithm 1 draws one sample (``one_step``); the page's FMQ row
-    equals its best-of-32 row, and the code ranks 32."""
-    bootstrap: Refiner = BestOfN(32)
-    """The next action in the TD target."""
-    ensemble: int = 2
-    """K, critics."""
-    tau: float = 0.005
-    """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
-    optimiser: Adam = Adam()
-    """Optimiser of the flow map and of the critics."""
-    actor: Any = MLPFlow()
-    """Net of the flow map: a net configuration."""
-    critic: Any = MLPCritic()
-    """Net of one critic: a net configuration."""
-
-    def __post_init__(self) -> None:
-        """Checks the fields."""
-        if self.eta < 0 or self.beta < 0 or self.keep_offline_loss < 0:
-            raise InvalidConfig(
-                "fmq needs eta, beta and keep_offline_loss to be at least 0, got "
-                f"{self.eta}, {self.beta} and {self.keep_offline_loss}"
-            )
-        if not 0 < self.tau <= 1 or self.ensemble < 1:
-            raise InvalidConfig(
-                f"fmq needs tau in (0, 1] and ensemble >= 1, got {self.tau} and {self.ensemble}"
-            )
-
-    @property
-    def view(self) -> View:
-        """Chunks, weighted as ``ends`` says."""
-        return self.ends(self.chunk, self.discount)
-
-    def init(self, key: Key, spec: Spec) -> "FMQOffline":
-        """The agent of the offline phase, before any update."""
-        key_flow, key_critic = jax.random.split(key)
-        size = self.view.chunk * spec.action
-        flow = FlowMap(self.actor.init(key_flow, spec, size), size)
-        critic = Critic.create(key_critic, self.ensemble, lambda k: self.critic.init(k, spec, size))
-        return FMQOffline(
-            config=self,
-            cloning=Cloning(self.terms, spec.offline_updates),
-            actor=Trainable.create(flow, self.optimiser),
-            critic=TDCritic.create(critic, self.optimiser, self.tau),
-            count=jnp.zeros((), jnp.int32),
-        )
-
-
-class FMQOffline(Agent):
-    """The offline phase: clone with the flow map's loss, learn the critic of best-of-N."""
-
-    config: FMQ = eqx.field(static=True)
-    cloning: Cloning = eqx.field(static=True)
-    actor: Trainable[FlowMap]
-    critic: TDCritic
-    count: Int[Array, ""]
-
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
-    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """``config.act`` on the flow map and the critic."""
-        return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
-
-    def update(self, key: Key, batch: Transition) -> tuple["FMQOffline", Metrics]:
-        """One step of the critic and one of the flow map."""
-        key_next, key_flow = jax.random.split(key)
-        config, flow = self.config, self.actor.model
-        next_action = self.critic.next_action(
-            key_next, config.bootstrap, config.aggregate_offline, flow, batch
-        )
-        critic, metrics = self.critic.update(config.aggregate_offline, batch, next_action)
-        (_, flow_metrics), gradient = jax.value_and_grad(
-            lambda f: self.cloning(key_flow, f, batch, self.count), has_aux=True
-        )(flow)
-        agent = type(self)(config, self.cloning, self.actor.step(gradient), critic, self.count + 1)
-        return agent, metrics | flow_metrics
-
-    def begin_online(self, key: Key) -> "FMQOnline":
-        """Freezes the flow map as the reference u_off; optimiser states go on."""
-        del key
-        # A copy, because the loop donates its buffers and none may be given away twice.
-        reference = jax.tree.map(jnp.copy, self.actor.model)
-        return FMQOnline(self.config, self.cloning, self.actor, reference, self.critic, self.count)
-
-    def flow(self) -> Flow:
-        """The flow map."""
-        return self.actor.model
-
-    def value(self, obs: Observation, action: Vector) -> Scalar:
-        """The offline aggregate of the online critics."""
-        return self.critic.value(self.config.aggregate_offline, obs, action)
-
-
 class Guidance(eqx.Module):
     """One sample of Algorithm 1, lines 6 to 9: where, the reference's answer, which way."""
 
@@ -179,70 +50,8 @@ class Guidance(eqx.Module):
     delta: Scalar
 
 
-class FMQOnline(Agent):
-    """The online phase: regress onto the closed-form optimum around the frozen reference."""
-
-    config: FMQ = eqx.field(static=True)
-    cloning: Cloning = eqx.field(static=True)
-    actor: Trainable[FlowMap]
-    reference: FlowMap
-    critic: TDCritic
-    count: Int[Array, ""]
-
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
-    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """``config.act`` on the flow map and the critic."""
-        return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
-
-    def update(self, key: Key, batch: Transition) -> tuple["FMQOnline", Metrics]:
-        """One step of the critic, then one of the policy with the new critic."""
-        key_next, key_guide, key_keep = jax.random.split(key, 3)
-        config = self.config
-        next_action = self.critic.next_action(
-            key_next, config.bootstrap, config.aggregate_online, self.actor.model, batch
-        )
-        critic, metrics = self.critic.update(config.aggregate_online, batch, next_action)
-        guides = jax.vmap(
-            lambda k, tr: guidance(k, config, self.reference, critic.online.model, tr)
-        )(jax.random.split(key_guide, batch.reward.shape[0]), batch)
-        eta = effective_eta(config.eta, config.beta, guides.delta)
-
-        def loss(flow: FlowMap) -> tuple[Scalar, Metrics]:
-            value, moved = jax.vmap(lambda g, e, tr: fmq_loss(flow, g, e, tr))(guides, eta, batch)
-            total, metrics = jnp.mean(value), online_metrics(guides, eta, moved)
-            if config.keep_offline_loss:
-                kept, kept_metrics = self.cloning(key_keep, flow, batch, self.count)
-                total, metrics = total + config.keep_offline_loss * kept, metrics | kept_metrics
-            return total, metrics | {"fmq/loss": jnp.mean(value)}
-
-        (_, flow_metrics), gradient = jax.value_and_grad(loss, has_aux=True)(self.actor.model)
-        actor = self.actor.step(gradient)
-        agent = type(self)(config, self.cloning, actor, self.reference, critic, self.count + 1)
-        return agent, metrics | flow_metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """Already online."""
-        del key
-        return self
-
-    def flow(self) -> Flow:
-        """The adapted flow map."""
-        return self.actor.model
-
-    def value(self, obs: Observation, action: Vector) -> Scalar:
-        """The online aggregate of the online critics."""
-        return self.critic.value(self.config.aggregate_online, obs, action)
-
-
 def guidance(
-    key: Key, config: FMQ, reference: FlowMap, critic: Critic, sample: Transition
+    key: Key, config: "FMQ", reference: FlowMap, critic: Critic, sample: Transition
 ) -> Guidance:
     """Algorithm 1, lines 6 to 9, for one transition."""
     key_time, key_noise = jax.random.split(key)
@@ -291,3 +100,197 @@ def online_metrics(
         share = jnp.sum(inside * moved) / jnp.maximum(jnp.sum(inside), 1.0)
         metrics[f"fmq/moved_r{25 * i:02d}"] = share
     return metrics
+
+
+Improvement = Callable[["FMQ", Key, FlowMap, FlowMap, Critic, Transition], tuple[Scalar, Metrics]]
+"""The online loss: ``(config, key, flow, reference, critic, batch)`` to its batch mean, metrics."""
+
+
+@register("q_guidance")
+def q_guidance(
+    config: "FMQ", key: Key, flow: FlowMap, reference: FlowMap, critic: Critic, batch: Transition
+) -> tuple[Scalar, Metrics]:
+    """Theorem 3.2's optimum as a regression target (Algorithm 1, lines 6 to 10)."""
+    keys = jax.random.split(key, batch.reward.shape[0])
+    guides = jax.vmap(lambda k, tr: guidance(k, config, reference, critic, tr))(keys, batch)
+    eta = effective_eta(config.eta, config.beta, guides.delta)
+    value, moved = jax.vmap(lambda g, e, tr: fmq_loss(flow, g, e, tr))(guides, eta, batch)
+    total = jnp.mean(value)
+    return total, online_metrics(guides, eta, moved) | {"fmq/loss": total}
+
+
+@register("fmq")
+@dataclasses.dataclass(frozen=True)
+class FMQ:
+    """Flow map policies with optimal Q-guidance."""
+
+    chunk: int = 5
+    """h, actions of a chunk, executed open loop."""
+    discount: float = 0.99
+    """gamma, of one environment step."""
+    ends: Views = whole_chunks
+    """What a chunk is worth that an episode's end cuts: nothing to the critic, as in QC and the
+    code, or its shorter return (``shorter_returns``). The page does not say."""
+    eta: float = 1.0
+    """Radius of the trust region on the average velocity (L2, whole chunk). The page gives no
+    number; the released code's adaptive form has 1, its constant form 0.5. With 0 (a control) the
+    policy stays u_off to the bit, whatever ``improve`` is, and only the critic goes on."""
+    beta: float = 0.3
+    """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant."""
+    improve: Improvement = q_guidance
+    """How the policy improves online; ``direct_gradient`` is a control."""
+    terms: tuple[Term, ...] = fmq_terms()
+    """Summands of the offline flow map loss."""
+    keep_offline_loss: float = 0.0
+    """Weight of the offline flow map loss online. Algorithm 1 has none."""
+    gradient: Aggregate = member(0)
+    """Critic whose gradient guides: Algorithm 1 and the code take Q_phi1 alone."""
+    aggregate_offline: Aggregate = minimum
+    """Value offline, in the TD target and in ranking. The page speaks of clipped double Q; the
+    code takes the mean offline."""
+    aggregate_online: Aggregate = minimum
+    """Value online, in the TD target and in ranking; the minimum in the code too."""
+    clip_endpoint: bool = False
+    """Whether a_1 is clipped to the box before the gradient is taken there. Algorithm 1 does not
+    clip, the code does."""
+    act: Refiner = BestOfN(32)
+    """Behaviour and evaluation. Algorithm 1 draws one sample (``one_step``); the page's FMQ row
+    equals its best-of-32 row, and the code ranks 32."""
+    bootstrap: Refiner = BestOfN(32)
+    """The next action in the TD target."""
+    ensemble: int = 2
+    """K, critics."""
+    tau: float = 0.005
+    """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
+    optimiser: Adam = Adam()
+    """Optimiser of the flow map and of the critics."""
+    actor: Any = MLPFlow()
+    """Net of the flow map: a net configuration."""
+    critic: Any = MLPCritic()
+    """Net of one critic: a net configuration."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.eta < 0 or self.beta < 0 or self.keep_offline_loss < 0:
+            raise InvalidConfig(
+                "fmq needs eta, beta and keep_offline_loss to be at least 0, got "
+                f"{self.eta}, {self.beta} and {self.keep_offline_loss}"
+            )
+        if not 0 < self.tau <= 1 or self.ensemble < 1:
+            raise InvalidConfig(
+                f"fmq needs tau in (0, 1] and ensemble >= 1, got {self.tau} and {self.ensemble}"
+            )
+
+    @property
+    def view(self) -> View:
+        """Chunks, weighted as ``ends`` says."""
+        return self.ends(self.chunk, self.discount)
+
+    @property
+    def stays(self) -> bool:
+        """Whether nothing trains the policy online."""
+        return not self.eta and not self.keep_offline_loss
+
+    def init(self, key: Key, spec: Spec) -> "FMQAgent":
+        """The agent of the offline phase, before any update."""
+        key_flow, key_critic = jax.random.split(key)
+        size = self.view.chunk * spec.action
+        flow = FlowMap(self.actor.init(key_flow, spec, size), size)
+        critic = Critic.create(key_critic, self.ensemble, lambda k: self.critic.init(k, spec, size))
+        return FMQAgent(
+            config=self,
+            cloning=Cloning(self.terms, spec.offline_updates),
+            actor=Trainable.create(flow, self.optimiser),
+            reference=None,
+            critic=TDCritic.create(critic, self.optimiser, self.tau),
+            count=jnp.zeros((), jnp.int32),
+        )
+
+
+class FMQAgent(Agent):
+    """Offline, without a reference: clone, and learn the critic of best-of-N. Online: improve."""
+
+    config: FMQ = eqx.field(static=True)
+    cloning: Cloning = eqx.field(static=True)
+    actor: Trainable[FlowMap]
+    reference: FlowMap | None
+    critic: TDCritic
+    count: Int[Array, ""]
+
+    def memory(self) -> Memory:
+        """Nothing is remembered."""
+        return ()
+
+    def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """``config.act`` on the flow map and the critic."""
+        return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
+
+    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
+        """As ``act``: no noise is added."""
+        return self.act(key, obs, memory)
+
+    def update(self, key: Key, batch: Transition) -> tuple["FMQAgent", Metrics]:
+        """One step of the critic, then one of the flow map, online with the new critic."""
+        if self.reference is None:
+            return self._clone(key, batch)
+        return self._improve(key, batch, self.reference)
+
+    def begin_online(self, key: Key) -> "FMQAgent":
+        """Freezes the flow map as the reference u_off, once; optimiser states go on."""
+        del key
+        if self.reference is not None:
+            return self
+        # A copy, because the loop donates its buffers and none may be given away twice.
+        reference = jax.tree.map(jnp.copy, self.actor.model)
+        return dataclasses.replace(self, reference=reference)
+
+    def flow(self) -> Flow:
+        """The flow map."""
+        return self.actor.model
+
+    def value(self, obs: Observation, action: Vector) -> Scalar:
+        """The phase's aggregate of the online critics."""
+        return self.critic.value(self._aggregate, obs, action)
+
+    @property
+    def _aggregate(self) -> Aggregate:
+        offline = self.reference is None
+        return self.config.aggregate_offline if offline else self.config.aggregate_online
+
+    def _learn_critic(self, key: Key, batch: Transition) -> tuple[TDCritic, Metrics]:
+        config, flow = self.config, self.actor.model
+        next_action = self.critic.next_action(key, config.bootstrap, self._aggregate, flow, batch)
+        return self.critic.update(self._aggregate, batch, next_action)
+
+    def _clone(self, key: Key, batch: Transition) -> tuple["FMQAgent", Metrics]:
+        key_next, key_flow = jax.random.split(key)
+        critic, metrics = self._learn_critic(key_next, batch)
+        (_, flow_metrics), gradient = jax.value_and_grad(
+            lambda f: self.cloning(key_flow, f, batch, self.count), has_aux=True
+        )(self.actor.model)
+        actor = self.actor.step(gradient)
+        agent = dataclasses.replace(self, actor=actor, critic=critic, count=self.count + 1)
+        return agent, metrics | flow_metrics
+
+    def _improve(
+        self, key: Key, batch: Transition, reference: FlowMap
+    ) -> tuple["FMQAgent", Metrics]:
+        key_next, key_guide, key_keep = jax.random.split(key, 3)
+        config = self.config
+        critic, critic_metrics = self._learn_critic(key_next, batch)
+        agent = dataclasses.replace(self, critic=critic, count=self.count + 1)
+        if config.stays:
+            return agent, critic_metrics
+
+        def loss(flow: FlowMap) -> tuple[Scalar, Metrics]:
+            total, metrics = config.improve(
+                config, key_guide, flow, reference, critic.online.model, batch
+            )
+            if config.keep_offline_loss:
+                kept, kept_metrics = self.cloning(key_keep, flow, batch, self.count)
+                total, metrics = total + config.keep_offline_loss * kept, metrics | kept_metrics
+            return total, metrics
+
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(self.actor.model)
+        agent = dataclasses.replace(agent, actor=self.actor.step(gradient))
+        return agent, critic_metrics | metrics
