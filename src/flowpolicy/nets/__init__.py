@@ -6,6 +6,7 @@ one called as ``net(s, a)``; both see one sample. Register your own with ``flowp
 """
 
 from flowpolicy.nets.embed import Fourier, Plain
+from flowpolicy.nets.gaussian import GaussianNet, MLPGaussian, TanhGaussian
 from flowpolicy.nets.mlp import MLP, Linear, MixLinear, MLPCritic, MLPFlow
 from flowpolicy.nets.optimise import Adam, Trainable
 
@@ -13,10 +14,13 @@ __all__ = [
     "MLP",
     "Adam",
     "Fourier",
+    "GaussianNet",
     "Linear",
     "MLPCritic",
     "MLPFlow",
+    "MLPGaussian",
     "MixLinear",
     "Plain",
+    "TanhGaussian",
     "Trainable",
 ]

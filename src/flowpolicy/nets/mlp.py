@@ -1,7 +1,7 @@
 """Multilayer perceptrons for flows and critics."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -61,15 +61,24 @@ class Linear(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """GELU layers of one width, with LayerNorm after each activation where ``norms`` holds any."""
+    """Layers of one width, with LayerNorm after each activation where ``norms`` holds any."""
 
     first: MixLinear
     hidden: tuple[Linear, ...]
     norms: tuple[eqx.nn.LayerNorm, ...]
     last: Linear
+    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
-        self, key: Key, sizes: Sequence[int], out: int, *, width: int, depth: int, norm: bool
+        self,
+        key: Key,
+        sizes: Sequence[int],
+        out: int,
+        *,
+        width: int,
+        depth: int,
+        norm: bool,
+        activation: Callable[[Array], Array] = jax.nn.gelu,
     ) -> None:
         """``sizes`` are those of the inputs, ``depth`` counts the hidden layers."""
         if width < 1 or depth < 1:
@@ -79,6 +88,7 @@ class MLP(eqx.Module):
         self.hidden = tuple(Linear(k, width, width) for k in keys)
         self.norms = tuple(eqx.nn.LayerNorm(width) for _ in range(depth)) if norm else ()
         self.last = Linear(key_last, width, out)
+        self.activation = activation
 
     def __call__(self, *inputs: Float[Array, "_"]) -> Float[Array, "out"]:
         """Maps one sample, one vector per input."""
@@ -88,7 +98,7 @@ class MLP(eqx.Module):
         return self.last(x)
 
     def _activate(self, i: int, x: Vector) -> Vector:
-        x = jax.nn.gelu(x)
+        x = self.activation(x)
         return self.norms[i](x) if self.norms else x
 
 
