@@ -16,7 +16,7 @@ from flowpolicy.errors import InvalidData
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import Online
-from flowpolicy.train.random import Stream, episode_seed, stream_keys
+from flowpolicy.train.random import Stream, episode_seed, random_chunk, stream_keys
 from flowpolicy.train.updates import over_seeds
 from flowpolicy.types import Key, Metrics, Observation, Rows
 
@@ -242,6 +242,7 @@ class Ticker:
         clock.lap("updates")
         with learner.first_time("the collecting policy"):
             chunks = self._explore(learner.agents, stepper.ticks, stepper.observations(), fresh)
+        chunks = self._randomised(chunks)
         clock.lap("policy")
         metrics = self._update()
         clock.lap("updates")
@@ -254,6 +255,15 @@ class Ticker:
         stepper.ticks += 1
         clock.rest()
         return metrics
+
+    def _randomised(self, chunks: np.ndarray) -> np.ndarray:
+        """``chunks`` with uniform ones for the seeds that are in their random steps."""
+        early = self._stepper.env_steps - self._first < self._phase.random_steps
+        if not early.any():
+            return chunks
+        seeds, tick, size = self._learner.config.seeds, self._stepper.ticks, chunks.shape[-1]
+        uniform = np.stack([random_chunk(seed, tick, size) for seed in seeds])
+        return np.where(early[:, None], uniform, chunks)
 
     def _update(self) -> Metrics | None:
         """Seeds below ``start_after``, or that have made all their steps, keep their agent."""

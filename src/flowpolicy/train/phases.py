@@ -35,13 +35,18 @@ class Online:
     """UTD: a tick of h environment steps is followed by h times as many updates."""
     start_after: int = 5_000
     """Environment steps before the first update."""
+    random_steps: int = 0
+    """Environment steps at first whose actions are uniform in the box and not the agent's (RLPD in
+    QC's code: 5 000). A chunk that begins among them is random to its end."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.env_steps < 0 or self.updates_per_step < 1 or self.start_after < 0:
+        least = min(self.env_steps, self.start_after, self.random_steps)
+        if least < 0 or self.updates_per_step < 1:
             raise InvalidConfig(
-                "online needs env_steps >= 0, updates_per_step >= 1 and start_after >= 0, got "
-                f"{self.env_steps}, {self.updates_per_step} and {self.start_after}"
+                "online needs env_steps, start_after, random_steps >= 0 and updates_per_step >= 1, "
+                f"got {self.env_steps}, {self.start_after}, {self.random_steps} and "
+                f"{self.updates_per_step}"
             )
 
 

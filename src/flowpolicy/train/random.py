@@ -19,6 +19,7 @@ class Stream(enum.IntEnum):
     EVALUATE = 3
     BEGIN_ONLINE = 4
     POLICY = 5
+    RANDOM = 6
 
 
 def stream_key(seed: int, stream: Stream, attempt: int = 0) -> Key:
@@ -35,3 +36,9 @@ def episode_seed(seed: int, kind: Stream, index: int, attempt: int = 0) -> int:
     """The reset seed of one episode: a function of (seed, attempt, kind, index), below 2^31."""
     state = np.random.SeedSequence([seed, attempt, int(kind), index]).generate_state(1)
     return int(state[0] >> 1)
+
+
+def random_chunk(seed: int, tick: int, size: int, attempt: int = 0) -> np.ndarray:
+    """``size`` numbers uniform in [-1, 1]: a function of (seed, attempt, tick)."""
+    generator = np.random.default_rng([seed, attempt, int(Stream.RANDOM), tick])
+    return generator.uniform(-1.0, 1.0, size).astype(np.float32)
