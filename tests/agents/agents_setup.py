@@ -9,7 +9,7 @@ import numpy as np
 
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.cloning import fmq_terms
-from flowpolicy.nets import Adam, MLPCritic, MLPFlow, Plain
+from flowpolicy.nets import Adam, MLPCritic, MLPFlow, MLPGaussian, Plain
 from flowpolicy.refine import BestOfN
 from flowpolicy.types import Spec, Transition
 
@@ -24,13 +24,16 @@ TINY = {
     "act": BestOfN(4),
     "bootstrap": BestOfN(2),
 }
+OWN = {"rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2}}
+"""What one agent has in the place of ``TINY``'s."""
 
 
 def config(name, **changes):
     """The agent called ``name`` at a size for tests; fields it does not have are left out."""
     kind = AGENTS[name]
     fields = {f.name for f in dataclasses.fields(kind)}
-    return kind(**{k: v for k, v in {**TINY, **changes}.items() if k in fields})
+    given = {**TINY, **OWN.get(name, {}), **changes}
+    return kind(**{k: v for k, v in given.items() if k in fields})
 
 
 def make(name, online, **changes):

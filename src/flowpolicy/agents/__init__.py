@@ -2,9 +2,11 @@
 
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.agents.bc import BC
+from flowpolicy.agents.controls import DirectGradient
 from flowpolicy.agents.fmq import FMQ
+from flowpolicy.agents.rlpd import RLPD
 
-AGENTS: dict[str, type] = {"bc": BC, "fmq": FMQ}
+AGENTS: dict[str, type] = {"bc": BC, "fmq": FMQ, "rlpd": RLPD}
 """Every agent of the library by name; the invariant tests run over all of them."""
 
-__all__ = ["AGENTS", "BC", "FMQ", "Agent", "AgentConfig"]
+__all__ = ["AGENTS", "BC", "FMQ", "RLPD", "Agent", "AgentConfig", "DirectGradient"]
