@@ -9,7 +9,7 @@ import pytest
 import flowpolicy as fp
 
 NAMES = """
-BC FMQ Agent Dataset FlowPolicyError OGBench Offline Online Policy Result Run RunConfig Spec
+BC FMQ RLPD Agent Dataset FlowPolicyError OGBench Offline Online Policy Result Run RunConfig Spec
 Transition best_of_n collect debug evaluate one_step qgbs register report train trust_region
 """
 
