@@ -9,8 +9,9 @@ import pytest
 import flowpolicy as fp
 
 NAMES = """
-BC FMQ RLPD Agent Dataset FlowPolicyError OGBench Offline Online Policy Result Run RunConfig Spec
-Transition best_of_n collect debug evaluate one_step qgbs register report train trust_region
+Agent BC Dataset FMQ FlowPolicyError OGBench Offline Online Policy RLPD Result Run RunConfig Spec
+Transition best_of_n collect debug evaluate one_step qgbs register report sweep_refiner train
+trust_region trust_region_box
 """
 
 

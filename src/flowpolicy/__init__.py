@@ -14,7 +14,9 @@ from flowpolicy.refine import QGBS as qgbs
 from flowpolicy.refine import BestOfN as best_of_n
 from flowpolicy.refine import OneStep as one_step
 from flowpolicy.refine import TrustRegion as trust_region
+from flowpolicy.refine import TrustRegionBox as trust_region_box
 from flowpolicy.runs import OGBench
+from flowpolicy.studies import sweep_refiner
 from flowpolicy.train.phases import Offline, Online, RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.types import Spec, Transition
@@ -45,6 +47,8 @@ __all__ = [
     "qgbs",
     "register",
     "report",
+    "sweep_refiner",
     "train",
     "trust_region",
+    "trust_region_box",
 ]

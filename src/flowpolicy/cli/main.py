@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a named run, with overrides",
     "list": "the named runs, and the parts that options are made of",
     "evaluate": "play episodes with a run's policy, with any refiner",
+    "sweep-refiner": "refiners side by side from one checkpoint: cost, latency, success",
     "report": "write a run's report.html",
     "data": "collect, describe and check data files",
 }
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _usage() -> None:
     print("usage: flowpolicy COMMAND ...\n\ncommands (each has --help):")
     for name, text in COMMANDS.items():
-        print(f"  {name:10}{text}")
+        print(f"  {name:15}{text}")
 
 
 def _version() -> int:
@@ -68,13 +69,14 @@ def _command(name: str) -> Callable[[list[str]], int]:
     """Imported late, so that an unknown name is answered before tyro is loaded."""
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    from flowpolicy.cli import commands, data, demo, training
+    from flowpolicy.cli import commands, data, demo, studies, training
 
     return {
         "demo": demo.demo,
         "train": training.train,
         "list": commands.list_runs,
         "evaluate": commands.evaluate,
+        "sweep-refiner": studies.sweep_refiner,
         "report": commands.report,
         "data": data.data,
     }[name]
