@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from flowpolicy import parts, runs
-from flowpolicy.agents.base import AgentConfig
+from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, unknown_name
 from flowpolicy.refine import Refiner
@@ -142,7 +142,7 @@ class Result:
 
     success:   share of solved episodes over all seeds; interval: its 95 % interval
     rows:      one per seed, as in ``evaluations.csv``
-    nfe:       evaluations of the flow per chunk
+    nfe:       evaluations of the flow's net per chunk: calls of the flow, times what one takes
     ms_p50, ms_p99: milliseconds from one observation to its chunk, over 200 calls
     """
 
@@ -182,19 +182,21 @@ def evaluate(
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = folder.config()
     chosen = _chosen(seeds, config.seeds)
+    # Before anything is played: an agent without what the refiner needs is told of here.
+    policy = Policy.load(folder.path, refiner=refiner)
     rows = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
     if write:
         told = set() if episode_seed is not None else {_what(row) for row in folder.evaluations()}
         for row in rows:
             if _what(row) not in told:
                 folder.append_evaluation(row)
-    milliseconds = _latency(Policy.load(folder.path, refiner=refiner))
+    milliseconds = _latency(policy)
     counts = np.asarray([round(row.success * row.episodes) for row in rows])
     return Result(
         success=float(np.mean([row.success for row in rows])),
         interval=success_interval(counts, np.full(len(rows), episodes), np.random.default_rng(0)),
         rows=tuple(rows),
-        nfe=(refiner or config.agent.act).nfe,
+        nfe=(refiner or config.agent.act).nfe * _nfe_of_a_jump(policy.agent),
         ms_p50=float(np.percentile(milliseconds, 50)),
         ms_p99=float(np.percentile(milliseconds, 99)),
     )
@@ -240,6 +242,14 @@ def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, .
         if seed not in known:
             raise InvalidConfig(f"seeds must be among the run's, {known}, got {seed}")
     return tuple(seeds) if seeds else known
+
+
+def _nfe_of_a_jump(agent: Agent) -> int:
+    """Evaluations of the net in one call of the flow; 1 for an actor that is no flow."""
+    try:
+        return agent.flow().nfe
+    except InvalidConfig:
+        return 1
 
 
 def _latency(policy: Policy, calls: int = 200) -> np.ndarray:

@@ -38,6 +38,7 @@ class Nets:
     """A flow and a critic whose calls are counted by name, one for each sample."""
 
     action = 2
+    nfe = 1
 
     def __init__(self):
         self.calls = collections.Counter()
@@ -68,6 +69,7 @@ class Chains:
     """A flow and a critic that mark each call in the program, for ``depths``."""
 
     action = 2
+    nfe = 1
 
     def flow(self, r, t, a, s):
         return _jump(a)

@@ -194,6 +194,7 @@ class Counting:
     """A flow that counts each evaluation for one sample, batched or not."""
 
     action = 2
+    nfe = 1
 
     def __init__(self):
         self.calls = 0

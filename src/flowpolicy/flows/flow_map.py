@@ -10,9 +10,17 @@ from flowpolicy.types import Observation, Scalar, Vector
 
 @runtime_checkable
 class Flow(Protocol):
-    """What refiners ask of a flow: its action size, and X_{r,t}(a | s)."""
+    """What refiners ask of a flow: its action size, X_{r,t}(a | s), and what that costs."""
 
-    action: int
+    @property
+    def action(self) -> int:
+        """D, size of the flattened chunk."""
+        ...
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the net that one call of ``flow`` takes."""
+        ...
 
     def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
         """The point at time ``t`` of the path that is at ``a`` at time ``r``."""
@@ -28,6 +36,11 @@ class FlowMap(eqx.Module):
 
     net: Callable[[Scalar, Scalar, Vector, Observation], Vector]
     action: int = eqx.field(static=True)
+
+    @property
+    def nfe(self) -> int:
+        """1."""
+        return 1
 
     def average_velocity(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
         """u_{r,t}(a | s), the mean of the velocity over the path from r to t."""

@@ -73,6 +73,11 @@ class Integrated(eqx.Module):
         """Size of the action."""
         return self.map.action
 
+    @property
+    def nfe(self) -> int:
+        """One evaluation a step."""
+        return self.steps
+
     def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
         """The point at time ``t`` of the path that is at ``a`` at time ``r``."""
         return integrate(self.map, self.steps, a, s, start=r, end=t)
