@@ -28,6 +28,7 @@ from flowpolicy.flows import (
     semigroup,
     shortcut,
 )
+from flowpolicy.nets import Trainable
 from flowpolicy.types import Key, Metrics, Scalar, Transition
 
 
@@ -41,6 +42,11 @@ def fmq_terms(start: float = 0.005, end: float = 0.05) -> tuple[Term, ...]:
         Term(residual=diagonal, times=OnDiagonal()),
         Term(residual=mean_flow, times=Curriculum(start, end), start=start),
     )
+
+
+def flow_matching_terms() -> tuple[Term, ...]:
+    """Flow matching alone, t ~ U[0, 1): the behaviour flow of QC, FQL and IFQL."""
+    return (Term(residual=diagonal, times=OnDiagonal()),)
 
 
 def mean_flow_terms(law: TimeLaw = LogitNormal()) -> tuple[Term, ...]:
@@ -116,3 +122,12 @@ class Cloning:
         keys = jax.random.split(key, batch.reward.shape[0])
         total, metrics = jax.vmap(one)(keys, batch)
         return jnp.mean(total), jax.tree.map(jnp.mean, metrics)
+
+    def step(
+        self, key: Key, actor: Trainable[FlowMap], batch: Transition, count: Int[Array, ""]
+    ) -> tuple[Trainable[FlowMap], Metrics]:
+        """One gradient step on the loss."""
+        (_, metrics), gradient = jax.value_and_grad(
+            lambda flow: self(key, flow, batch, count), has_aux=True
+        )(actor.model)
+        return actor.step(gradient), metrics

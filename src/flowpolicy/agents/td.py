@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.nets import Adam, Trainable
 from flowpolicy.refine import Refiner
@@ -16,10 +17,21 @@ CANDIDATES = 1024
 
 
 def states_at_once(refiner: Refiner, states: int) -> int:
-    """How many of ``states`` are refined at a time: all, or on a CPU as many as stay in cache."""
+    """How many of ``states`` are refined at a time: all, or on a CPU as many as stay in cache.
+
+    What a flow integrates comes step after step and needs the room of one, whatever its ``nfe``.
+    """
     if jax.default_backend() != "cpu":
         return states
     return min(states, max(CANDIDATES // refiner.nfe, 1))
+
+
+def check_critic(name: str, tau: float, ensemble: int) -> None:
+    """Raises ``InvalidConfig`` where tau is not in (0, 1], or there is no critic."""
+    if not 0 < tau <= 1 or ensemble < 1:
+        raise InvalidConfig(
+            f"{name} needs tau in (0, 1] and ensemble >= 1, got {tau} and {ensemble}"
+        )
 
 
 class TDCritic(eqx.Module):
@@ -39,14 +51,24 @@ class TDCritic(eqx.Module):
         """The online ensemble's aggregated value of one action."""
         return aggregate(self.online.model(obs, action))
 
+    def learn(
+        self, key: Key, refiner: Refiner, aggregate: Aggregate, flow: Flow, batch: Transition
+    ) -> tuple["TDCritic", Metrics]:
+        """``update`` with ``next_action``: both rank by ``aggregate``."""
+        return self.update(aggregate, batch, self.next_action(key, refiner, aggregate, flow, batch))
+
     def update(
         self, aggregate: Aggregate, batch: Transition, next_action: Float[Array, "batch d"]
     ) -> tuple["TDCritic", Metrics]:
-        """One TD step towards the target's aggregated value of ``next_action`` (a batch).
+        """One TD step towards the target's aggregated value of ``next_action`` (a batch)."""
+        y = jax.vmap(lambda tr, a: td_target(self.target, aggregate, tr, a))(batch, next_action)
+        return self.regress(batch, y)
+
+    def regress(self, batch: Transition, y: Float[Array, "batch"]) -> tuple["TDCritic", Metrics]:
+        """One step of every member towards ``y``, which carries no gradient.
 
         The target network moves towards the *new* online parameters.
         """
-        y = jax.vmap(lambda tr, a: td_target(self.target, aggregate, tr, a))(batch, next_action)
 
         def loss(critic: Critic) -> Scalar:
             return jnp.mean(jax.vmap(lambda tr, y: td_loss(critic, tr, y))(batch, y))

@@ -10,11 +10,12 @@ from flowpolicy.values.critic import (
     spread,
 )
 from flowpolicy.values.polyak import polyak
-from flowpolicy.values.td import td_loss, td_target
+from flowpolicy.values.td import expectile_loss, td_loss, td_target
 
 __all__ = [
     "Aggregate",
     "Critic",
+    "expectile_loss",
     "mean",
     "member",
     "minimum",

@@ -1,4 +1,4 @@
-"""Temporal-difference learning on h-step transitions."""
+"""Temporal-difference learning on h-step transitions, and expectiles of values."""
 
 import jax.numpy as jnp
 
@@ -21,3 +21,13 @@ def td_loss(critic: Critic, transition: Transition, y: Scalar) -> Scalar:
     """weight * mean over members of (Q_k(obs, action) - y)^2 for one transition."""
     q = critic(transition.obs, transition.action)
     return transition.weight * jnp.mean(jnp.square(q - y))
+
+
+def expectile_loss(q: Scalar, v: Scalar, expectile: float) -> Scalar:
+    """|expectile - 1[q < v]| (q - v)^2 (IQL, Kostrikov et al. 2022, Eq. 5).
+
+    Its minimum over v is the ``expectile`` (in (0, 1)) of the values q: 0.5 gives their mean, and
+    towards 1 their largest.
+    """
+    weight = jnp.where(q < v, 1.0 - expectile, expectile)
+    return weight * jnp.square(q - v)
