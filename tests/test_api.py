@@ -9,9 +9,9 @@ import pytest
 import flowpolicy as fp
 
 NAMES = """
-Agent BC Dataset FMQ FlowPolicyError OGBench Offline Online Policy RLPD Result Run RunConfig Spec
-Transition best_of_n collect debug evaluate one_step qgbs register report sweep_refiner train
-trust_region trust_region_box
+Agent BC Dataset FMQ FQL FlowPolicyError IFQL MVP OGBench Offline Online Policy QC RLPD Result Run
+RunConfig Spec Transition best_of_n collect debug evaluate one_step qgbs register report
+sweep_refiner train trust_region trust_region_box
 """
 
 

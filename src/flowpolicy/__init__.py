@@ -4,7 +4,7 @@ This page is the whole public interface; what is not listed in ``__all__`` may c
 are in ``docs/``; ``notation.md`` says what every symbol means.
 """
 
-from flowpolicy.agents import BC, FMQ, RLPD, Agent
+from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
 from flowpolicy.api import Result, Run, debug, evaluate, report, train
 from flowpolicy.data.collect import collect
 from flowpolicy.data.dataset import Dataset
@@ -26,6 +26,10 @@ __version__ = "0.1.0"
 __all__ = [
     "BC",
     "FMQ",
+    "FQL",
+    "IFQL",
+    "MVP",
+    "QC",
     "RLPD",
     "Agent",
     "Dataset",

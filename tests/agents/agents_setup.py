@@ -9,7 +9,17 @@ import numpy as np
 
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.cloning import fmq_terms
-from flowpolicy.nets import Adam, MLPCritic, MLPFlow, MLPGaussian, Plain
+from flowpolicy.flows import LogitNormal, Term, mean_flow
+from flowpolicy.nets import (
+    Adam,
+    MLPCritic,
+    MLPFlow,
+    MLPGaussian,
+    MLPOneStep,
+    MLPValue,
+    MLPVelocity,
+    Plain,
+)
 from flowpolicy.refine import BestOfN
 from flowpolicy.types import Spec, Transition
 
@@ -23,9 +33,17 @@ TINY = {
     "critic": MLPCritic(width=8, depth=1),
     "act": BestOfN(4),
     "bootstrap": BestOfN(2),
+    "steps": 3,
 }
-OWN = {"rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2}}
-"""What one agent has in the place of ``TINY``'s."""
+VELOCITY = MLPVelocity(width=8, depth=1)
+OWN = {
+    "fql": {"actor": MLPOneStep(width=8, depth=1), "behaviour": VELOCITY, "alpha": 1.0},
+    "ifql": {"actor": VELOCITY, "value": MLPValue(width=8, depth=1)},
+    "mvp": {"terms": (Term(mean_flow, LogitNormal()),)},
+    "qc": {"actor": VELOCITY},
+    "rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2},
+}
+"""Fields of single agents, in the place of ``TINY``'s."""
 
 
 def config(name, **changes):

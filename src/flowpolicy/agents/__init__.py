@@ -4,9 +4,37 @@ from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.agents.bc import BC
 from flowpolicy.agents.controls import DirectGradient
 from flowpolicy.agents.fmq import FMQ
+from flowpolicy.agents.fql import FQL, fql_n, qc_fql
+from flowpolicy.agents.ifql import IFQL
+from flowpolicy.agents.mvp import MVP
+from flowpolicy.agents.qc import QC, bfn, bfn_n
 from flowpolicy.agents.rlpd import RLPD
 
-AGENTS: dict[str, type] = {"bc": BC, "fmq": FMQ, "rlpd": RLPD}
+AGENTS: dict[str, type] = {
+    "bc": BC,
+    "fmq": FMQ,
+    "fql": FQL,
+    "ifql": IFQL,
+    "mvp": MVP,
+    "qc": QC,
+    "rlpd": RLPD,
+}
 """Every agent of the library by name; the invariant tests run over all of them."""
 
-__all__ = ["AGENTS", "BC", "FMQ", "RLPD", "Agent", "AgentConfig", "DirectGradient"]
+__all__ = [
+    "AGENTS",
+    "BC",
+    "FMQ",
+    "FQL",
+    "IFQL",
+    "MVP",
+    "QC",
+    "RLPD",
+    "Agent",
+    "AgentConfig",
+    "DirectGradient",
+    "bfn",
+    "bfn_n",
+    "fql_n",
+    "qc_fql",
+]

@@ -9,11 +9,23 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 
 from flowpolicy.data.chunk import View
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.refine import Refiner
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
 
 Memory = Any  # a pytree; empty unless a method streams its actions or keeps history
+
+REFINABLE = ("fmq", "fql", "ifql", "mvp", "qc")
+"""Agents of the library that have both a flow and a critic."""
+
+
+def lacking(agent: str, what: str) -> InvalidConfig:
+    """The error of an agent that is asked for its ``what`` (flow, critic) and has none."""
+    return InvalidConfig(
+        f"{agent} has no {what}; refiners draw from a flow, and all but one_step rank or climb "
+        f"with a critic. Agents that have both: {', '.join(REFINABLE)}"
+    )
 
 
 class Agent(eqx.Module):
@@ -45,11 +57,11 @@ class Agent(eqx.Module):
 
     @abc.abstractmethod
     def flow(self) -> Flow:
-        """The flow that refiners draw from."""
+        """The flow that refiners draw from; raises ``lacking`` where there is none."""
 
     @abc.abstractmethod
     def value(self, obs: Observation, action: Vector) -> Scalar:
-        """The aggregated critic that ranks actions; ``NotImplementedError`` without a critic."""
+        """The aggregated critic that ranks actions; raises ``lacking`` where there is none."""
 
 
 @runtime_checkable

@@ -8,14 +8,12 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, lacking
 from flowpolicy.agents.cloning import Cloning, fmq_terms
 from flowpolicy.data.chunk import ChunkView, View
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, FlowMap, Term
 from flowpolicy.nets import Adam, MLPFlow, Trainable
 from flowpolicy.parts import register
@@ -81,10 +79,8 @@ class BCAgent(Agent):
 
     def update(self, key: Key, batch: Transition) -> tuple["BCAgent", Metrics]:
         """One step of cloning."""
-        loss = lambda flow: self.cloning(key, flow, batch, self.count)  # noqa: E731
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(self.actor.model)
-        agent = type(self)(self.cloning, self.actor.step(gradient), self.count + 1)
-        return agent, metrics
+        actor, metrics = self.cloning.step(key, self.actor, batch, self.count)
+        return type(self)(self.cloning, actor, self.count + 1), metrics
 
     def begin_online(self, key: Key) -> Agent:
         """Goes on cloning, now of the union of offline and online rows."""
@@ -97,4 +93,4 @@ class BCAgent(Agent):
 
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """Behaviour cloning has no critic."""
-        raise InvalidConfig("bc has no critic; refiners that rank or climb need one, as fmq has")
+        raise lacking("bc", "critic")

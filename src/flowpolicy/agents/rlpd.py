@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, lacking
 from flowpolicy.agents.td import TDCritic
 from flowpolicy.data.chunk import View, Views, whole_chunks
 from flowpolicy.errors import InvalidConfig
@@ -163,9 +163,7 @@ class RLPDAgent(Agent):
 
     def flow(self) -> Flow:
         """There is none."""
-        raise InvalidConfig(
-            "rlpd has no flow, its policy is a tanh-Gaussian; refiners draw from a flow, as fmq's"
-        )
+        raise lacking("rlpd", "flow")
 
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The aggregate of the online critics."""
