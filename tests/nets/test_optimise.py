@@ -53,14 +53,17 @@ def test_clipping_is_of_the_global_norm():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-def test_an_annealed_rate_is_held_and_then_falls_to_nothing():
-    """With a constant gradient Adam's step is the rate: full, full, full, half, 0, 0."""
-    trainable = Trainable.create({"w": jnp.zeros(())}, Adam(rate=0.1, hold=2, anneal=2))
+@pytest.mark.parametrize("floor", [0.0, 0.02])
+def test_an_annealed_rate_is_held_and_then_falls_to_its_floor(floor):
+    """With a constant gradient Adam's step is the rate: full, full, full, half way, floor, floor."""
+    trainable = Trainable.create({"w": jnp.zeros(())}, Adam(0.1, hold=2, anneal=2, floor=floor))
     places = [0.0]
     for _ in range(6):
         trainable = trainable.step({"w": jnp.ones(())})
         places.append(float(trainable.model["w"]))
-    np.testing.assert_allclose(-np.diff(places), [0.1, 0.1, 0.1, 0.05, 0.0, 0.0], atol=1e-5)
+    np.testing.assert_allclose(
+        -np.diff(places), [0.1, 0.1, 0.1, 0.05 + floor / 2, floor, floor], atol=1e-5
+    )
 
 
 def test_a_step_returns_a_new_state():
@@ -74,9 +77,9 @@ def test_a_step_returns_a_new_state():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}, {"hold": -1}]
+    "fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}, {"hold": -1}, {"floor": -0.1}]
 )
 def test_adam_refuses_what_makes_no_sense(fields):
     """A rate above 0, a norm of at least 0."""
-    with pytest.raises(InvalidConfig, match="rate > 0 and clip, hold, anneal >= 0"):
+    with pytest.raises(InvalidConfig, match="rate > 0 and clip, hold, anneal, floor >= 0"):
         Adam(**fields)

@@ -25,21 +25,24 @@ class Adam:
     hold: int = 0
     """Steps at the full rate before it is lowered."""
     anneal: int = 0
-    """Steps over which the rate then falls linearly to 0; 0 for a constant rate (the papers)."""
+    """Steps over which the rate then falls linearly to ``floor``; 0 for a constant rate (the
+    papers)."""
+    floor: float = 0.0
+    """Rate after the annealing, at least 0."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.rate > 0 or min(self.clip, self.hold, self.anneal) < 0:
+        if not self.rate > 0 or min(self.clip, self.hold, self.anneal, self.floor) < 0:
             raise InvalidConfig(
-                "adam needs rate > 0 and clip, hold, anneal >= 0, got "
-                f"{self.rate}, {self.clip}, {self.hold}, {self.anneal}"
+                "adam needs rate > 0 and clip, hold, anneal, floor >= 0, got "
+                f"{self.rate}, {self.clip}, {self.hold}, {self.anneal}, {self.floor}"
             )
 
     def transform(self) -> optax.GradientTransformation:
         """The optax transformation."""
         rate = self.rate
         if self.anneal:
-            rate = optax.linear_schedule(self.rate, 0.0, self.anneal, self.hold)
+            rate = optax.linear_schedule(self.rate, self.floor, self.anneal, self.hold)
         adam = optax.adam(rate)
         return optax.chain(optax.clip_by_global_norm(self.clip), adam) if self.clip else adam
 
