@@ -55,7 +55,7 @@ def test_clipping_is_of_the_global_norm():
 
 @pytest.mark.parametrize("floor", [0.0, 0.02])
 def test_an_annealed_rate_is_held_and_then_falls_to_its_floor(floor):
-    """With a constant gradient Adam's step is the rate: full, full, full, half way, floor, floor."""
+    """With a constant gradient Adam steps by the rate: full three times, half way, floor, floor."""
     trainable = Trainable.create({"w": jnp.zeros(())}, Adam(0.1, hold=2, anneal=2, floor=floor))
     places = [0.0]
     for _ in range(6):
