@@ -46,6 +46,23 @@ class EvaluationRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class CostRow:
+    """One line of ``costs.csv``: what a chunk costs with one way of acting, newest checkpoint.
+
+    nfe:            evaluations of the flow
+    ms_p50, ms_p99: milliseconds from one observation to its chunk, percentiles over ``calls``
+    device:         what it was measured on; whatever else the machine did is in the times
+    """
+
+    refiner: str
+    nfe: int
+    ms_p50: float
+    ms_p99: float
+    calls: int
+    device: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Trained:
     """The state a checkpoint holds: agents with their optimisers, and the normaliser.
 
@@ -110,12 +127,20 @@ class RunFolder:
 
     def append_evaluation(self, row: EvaluationRow) -> None:
         """Adds a line to ``evaluations.csv``, which starts with the names of its columns."""
+        self._append_row("evaluations.csv", COLUMNS, row.cells())
+
+    def append_cost(self, row: CostRow) -> None:
+        """Adds a line to ``costs.csv``; of several for one refiner the last one counts."""
+        names = tuple(field.name for field in dataclasses.fields(CostRow))
+        self._append_row("costs.csv", names, dataclasses.astuple(row))
+
+    def _append_row(self, name: str, columns: tuple[str, ...], cells: tuple[Any, ...]) -> None:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        if not (self.path / "evaluations.csv").exists():
-            writer.writerow(COLUMNS)
-        writer.writerow(row.cells())
-        self._append("evaluations.csv", buffer.getvalue())
+        if not (self.path / name).exists():
+            writer.writerow(columns)
+        writer.writerow(cells)
+        self._append(name, buffer.getvalue())
 
     def _append(self, name: str, text: str) -> None:
         with open(self.path / name, "a", encoding="utf-8") as file:
