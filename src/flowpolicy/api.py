@@ -19,17 +19,22 @@ from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, unknown_name
 from flowpolicy.refine import Refiner
+from flowpolicy.report.comparison import Comparison
+from flowpolicy.report.material import Material
+from flowpolicy.report.methods import gather
+from flowpolicy.report.runfiles import read_run
 from flowpolicy.report.show import show
 from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train import loop
 from flowpolicy.train.evaluate import Evaluator, own, refined
-from flowpolicy.train.folder import OWN, EvaluationRow, RunFolder
+from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
 Run = RunFolder
+AnyRun = Run | str | Path
 
 
 def train(
@@ -170,8 +175,8 @@ def evaluate(
     episode_seed: what the episodes are drawn from; each agent's own seed where None
     refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
     task:    where to play; the run's own where None
-    write:   whether a line per seed is added to ``evaluations.csv``; one that would tell of
-             episodes that are told of already is not added again
+    write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``;
+             one that would tell of episodes that are told of already is not added again
 
     Episodes are the same for every refiner: a function of (seed, index).
     """
@@ -191,14 +196,20 @@ def evaluate(
             if _what(row) not in told:
                 folder.append_evaluation(row)
     milliseconds = _latency(policy)
+    nfe = (refiner or config.agent.act).nfe * _nfe_of_a_jump(policy.agent)
+    p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
+    if write:
+        label, device = rows[0].refiner, jax.devices()[0].device_kind
+        cost = CostRow(label, nfe, round(p50, 4), round(p99, 4), len(milliseconds), device)
+        folder.append_cost(cost)
     counts = np.asarray([round(row.success * row.episodes) for row in rows])
     return Result(
         success=float(np.mean([row.success for row in rows])),
         interval=success_interval(counts, np.full(len(rows), episodes), np.random.default_rng(0)),
         rows=tuple(rows),
-        nfe=(refiner or config.agent.act).nfe * _nfe_of_a_jump(policy.agent),
-        ms_p50=float(np.percentile(milliseconds, 50)),
-        ms_p99=float(np.percentile(milliseconds, 99)),
+        nfe=nfe,
+        ms_p50=p50,
+        ms_p99=p99,
     )
 
 
@@ -265,12 +276,61 @@ def _latency(policy: Policy, calls: int = 200) -> np.ndarray:
     return np.asarray(times)
 
 
-def report(run: Run | str | Path) -> Path:
-    """Writes ``report.html`` into the run's folder and returns its path."""
+def compare(*groups: AnyRun | Sequence[AnyRun]) -> Comparison:
+    """Runs side by side: ``compare(a, b).paired()``, ``.table()``, ``.aggregate()`` and more.
+
+    Each of ``groups`` is a run, its folder, or a sequence of either. Methods are told apart by the
+    runs' names, by the refiner that acted, and by settings that differ; those of two groups are
+    never pooled. ``print(compare(...))`` shows the table of final success.
+
+    Raises ``InvalidConfig`` where there is no run, or where two runs of a group hold the same seed
+    of the same method and task; ``MissingData`` and ``CorruptFile`` name the file.
+    """
+    lists = [[g] if isinstance(g, RunFolder | str | Path) else list(g) for g in groups]
+    if not lists or not all(lists):
+        raise InvalidConfig("compare needs at least one run, and no group without one")
+    return Comparison(gather([[read_run(_path(run)) for run in group] for group in lists]))
+
+
+def report(*given: AnyRun, out: str | Path | None = None, episodes: bool = True) -> Path:
+    """Writes one self-contained page about a run, or about several, and returns its path.
+
+    out:      where; ``report.html`` in the folder of one run, ``comparison.html`` for several,
+              whose tables go as CSV files into the folder beside it, ``comparison/``
+    episodes: whether episodes are played and shown; of several runs a success and a failure of
+              every method
+    """
     from flowpolicy.report.html import write_report  # draws; acting needs no matplotlib
 
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return write_report(folder.path, material=show(folder))
+    if len(given) == 1:
+        folder = RunFolder(_path(given[0]))
+        material = show(folder) if episodes else Material()
+        return write_report(folder.path, material=material, out=None if out is None else Path(out))
+    return _report_comparison(compare(given), Path(out or "comparison.html"), episodes)
+
+
+def _report_comparison(found: Comparison, out: Path, episodes: bool) -> Path:
+    from flowpolicy.report.comparison_html import write_comparison
+    from flowpolicy.report.gallery import example
+
+    examples = [example(cell) for cell in found.cells] if episodes else []
+    return write_comparison(found, out, papers=_papers(found), examples=examples)
+
+
+def _papers(found: Comparison) -> dict[tuple[str, str], Any]:
+    """Settings of the named runs at the paper's size: ``fmq/...`` for ``mini/fmq/...``."""
+    known = set(runs.names())
+    names = {
+        (cell.base, cell.task): f"{cell.base.rpartition('/')[2]}/{cell.task}"
+        for cell in found.cells
+    }
+    return {
+        key: parts.encode(runs.get(name).config) for key, name in names.items() if name in known
+    }
+
+
+def _path(run: AnyRun) -> Path:
+    return run.path if isinstance(run, RunFolder) else Path(run)
 
 
 @contextlib.contextmanager

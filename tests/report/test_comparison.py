@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from run_folders import write_run
 
-from flowpolicy.errors import InvalidConfig
+from flowpolicy.errors import InvalidConfig, UnknownName
 from flowpolicy.report import methods, scores, statistics
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.runfiles import read_run
@@ -92,6 +92,14 @@ def test_seeds_of_several_runs_are_pooled_and_a_seed_counts_once(tmp_path):
     assert (row.seeds, row.mean) == ((0, 1), pytest.approx(0.95))
     with pytest.raises(InvalidConfig, match=r"b and .*c both hold seed 1 of mini/fmq on cube"):
         compared([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+
+
+def test_methods_can_be_picked(two):
+    found = compared(two).only("mini/mvp", "mini/fmq")
+    assert found.methods == ("mini/mvp", "mini/fmq")
+    assert found.paired()[0].difference == pytest.approx(-0.3)
+    with pytest.raises(UnknownName, match="mini/mvp"):
+        found.only("mini/mpv")
 
 
 def test_groups_stay_apart(two):

@@ -97,14 +97,21 @@ def _video(run: Path) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
-    """Writes a run's report.html: one file, images inside."""
+    """Writes a run's report.html, or a page that compares several runs: one file, images inside."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs. Of one: its own report, in its folder. Of several: a comparison, with its
+    tables as CSV files in a folder beside it."""
+    out: Path | None = None
+    """Where to write it; report.html in the run's folder, or comparison.html, if not given."""
+    episodes: bool = True
+    """Play episodes and show them: of several runs a success and a failure of every method."""
 
 
 def report(arguments: list[str]) -> int:
-    """Writes the report and says where it is."""
+    """Writes the report, or the comparison and its table, and says where it is."""
     options = tyro.cli(ReportOptions, args=arguments, prog="flowpolicy report")
-    print(api.report(options.run))
+    if len(options.runs) > 1:
+        print(api.compare(options.runs))
+    print(api.report(*options.runs, out=options.out, episodes=options.episodes))
     return 0

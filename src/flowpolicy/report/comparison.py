@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from flowpolicy.errors import unknown_name
 from flowpolicy.report import contrasts, results, statistics
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.progress import PhaseCurve, phase_curves
@@ -45,6 +46,13 @@ class Comparison:
     def cell(self, method: str, task: str) -> Cell | None:
         """One method on one task, if there is a run of it."""
         return next((c for c in self.cells if (c.method, c.task) == (method, task)), None)
+
+    def only(self, *methods: str) -> "Comparison":
+        """The same without other methods; ``UnknownName`` for one that is not there."""
+        for method in methods:
+            if method not in self.methods:
+                raise unknown_name("method of the comparison", method, self.methods)
+        return Comparison(tuple(c for m in methods for c in self.cells if c.method == m))
 
     def missing(self) -> tuple[str, ...]:
         """Sentences that name every evaluation that is not there."""

@@ -36,14 +36,14 @@ _TEMPLATE = "report.html.j2"
 _BOOTSTRAP_SEED = 0  # the same run folder gives the same report, byte for byte
 
 
-def write_report(run_dir: Path, *, material: Material) -> Path:
-    """Writes ``report.html`` into a run folder and returns its path.
+def write_report(run_dir: Path, *, material: Material, out: Path | None = None) -> Path:
+    """Writes ``report.html`` into a run folder, or ``out``, and returns its path.
 
     The file is complete or not there: it is written under another name, flushed, and renamed.
     ``MissingData`` or ``CorruptFile`` name the file of the run that is absent or broken.
     """
     run = read_run(Path(run_dir))
-    path = run.path / REPORT
+    path = out or run.path / REPORT
     write_whole(path, render_report(run, material=material))
     return path
 

@@ -84,8 +84,7 @@ def record_rollout(
     of highest return is recorded. ``track`` names positions in an observation, in metres, as in
     ``{"gripper": xyz}``; they are recorded whether or not the environment can draw.
     """
-    if not seeds or frame_every < 1 or max_frames < 2:
-        raise InvalidData("need at least one seed, frame_every >= 1 and max_frames >= 2")
+    _check(seeds, frame_every, max_frames)
     tried: dict[int, _Episode] = {}
     for seed in seeds:
         tried[seed] = _play(session(seed), env, seed)
@@ -93,6 +92,52 @@ def record_rollout(
             break
     solved = tuple(s for s, episode in tried.items() if episode.success_step is not None)
     chosen = solved[0] if solved else max(tried, key=lambda s: tried[s].reward)
+    return _recorded(env, chosen, tried, track, frame_every, max_frames)
+
+
+def record_examples(
+    session: Session,
+    env: Stage,
+    *,
+    seeds: Sequence[int],
+    track: Track | None = None,
+    frame_every: int = 4,
+    max_frames: int = 40,
+) -> tuple[Rollout | None, Rollout | None]:
+    """The first solved and the first unsolved episode among ``seeds``; None where there is none.
+
+    Recorded as by ``record_rollout``; no more episodes are played once there is one of each.
+    """
+    _check(seeds, frame_every, max_frames)
+    tried: dict[int, _Episode] = {}
+    kinds: dict[bool, int] = {}
+    for seed in seeds:
+        tried[seed] = _play(session(seed), env, seed)
+        kinds.setdefault(tried[seed].success_step is not None, seed)
+        if len(kinds) == 2:
+            break
+    success, failure = (
+        _recorded(env, kinds[kind], tried, track, frame_every, max_frames)
+        if kind in kinds
+        else None
+        for kind in (True, False)
+    )
+    return success, failure
+
+
+def _check(seeds: Sequence[int], frame_every: int, max_frames: int) -> None:
+    if not seeds or frame_every < 1 or max_frames < 2:
+        raise InvalidData("need at least one seed, frame_every >= 1 and max_frames >= 2")
+
+
+def _recorded(
+    env: Stage,
+    chosen: int,
+    tried: Mapping[int, _Episode],
+    track: Track | None,
+    frame_every: int,
+    max_frames: int,
+) -> Rollout:
     first = tried[chosen]
     every = max(frame_every, math.ceil(len(first.actions) / (max_frames - 1)))
     again, frames, frame_steps, paths = _replay(env, chosen, first.actions, track, every)
@@ -104,7 +149,7 @@ def record_rollout(
         success_step=again.success_step,
         reward=again.reward,
         tried=tuple(tried),
-        solved=solved,
+        solved=tuple(s for s, episode in tried.items() if episode.success_step is not None),
         frames=tuple(frames),
         frame_steps=tuple(frame_steps),
         paths=paths,

@@ -55,10 +55,10 @@ def _rollout(folder: RunFolder, env: Env) -> Rollout:
     def begin(episode: int) -> Act:
         return Policy.load(folder.path, seed=episode).session()
 
-    return record_rollout(begin, env, seeds=starts, track=_tracker(env))
+    return record_rollout(begin, env, seeds=starts, track=tracker(env))
 
 
-def _tracker(env: Env) -> Any:
+def tracker(env: Env) -> Any:
     """Positions by name: the gripper's where there is an arm, else the first two numbers."""
 
     def track(obs: Observation) -> dict[str, np.ndarray]:

@@ -1,0 +1,118 @@
+"""The pictures of a comparison: intervals side by side, success against cost, profiles."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from flowpolicy.report import style
+from flowpolicy.report.costs import Cost
+from flowpolicy.report.results import Aggregate, Result
+
+
+def colour_of(methods: Sequence[str]) -> dict[str, str]:
+    """One colour a method, the same in every picture; they repeat past the palette's end."""
+    return {method: style.PALETTE[i % len(style.PALETTE)] for i, method in enumerate(methods)}
+
+
+def bars(rows: Sequence[Result], colours: Mapping[str, str]) -> Figure:
+    """Final success of every method, a panel a task, with 95 % intervals."""
+    tasks = sorted({row.task for row in rows})
+    with style.styled():
+        figure = style.new_figure(8.4, 0.7 + len(rows) * 0.28 + 0.35 * len(tasks))
+        heights = [sum(row.task == task for row in rows) + 0.6 for task in tasks]
+        grid = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, height_ratios=heights)
+        for axes, task in zip(grid[:, 0], tasks, strict=True):
+            mine = [row for row in rows if row.task == task]
+            for y, row in enumerate(mine):
+                _interval(axes, y, row.mean, *row.interval, colours[row.method])
+            _labelled(axes, [row.method for row in mine], task)
+        grid[-1, 0].set_xlabel("success rate")
+    return figure
+
+
+def overall(rows: Sequence[Aggregate], colours: Mapping[str, str]) -> Figure:
+    """Interquartile mean and plain mean over all runs and tasks, with 95 % bootstrap intervals."""
+    with style.styled():
+        figure = style.new_figure(8.4, 1.0 + 0.3 * len(rows))
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for y, row in enumerate(rows):
+            for axes, value, interval in (
+                (panels[0], row.iqm, row.iqm_interval),
+                (panels[1], row.mean, row.mean_interval),
+            ):
+                _interval(axes, y, value, *(interval or (value, value)), colours[row.method])
+        _labelled(panels[0], [row.method for row in rows], "interquartile mean")
+        panels[1].set_title("mean")
+    return figure
+
+
+def success_against_cost(
+    rows: Sequence[tuple[Result, Cost]], colours: Mapping[str, str]
+) -> Figure | None:
+    """Final success against NFE and against milliseconds, both on log axes, a row a task.
+
+    Only what was measured is drawn; None where nothing was.
+    """
+    known = [(row, cost) for row, cost in rows if cost.nfe is not None]
+    tasks = sorted({row.task for row, _ in known})
+    if not tasks:
+        return None
+    with style.styled():
+        figure = style.new_figure(8.4, 0.4 + 2.6 * len(tasks))
+        grid = figure.subplots(len(tasks), 2, squeeze=False, sharey=True)
+        for (left, right), task in zip(grid, tasks, strict=True):
+            mine = [(row, cost) for row, cost in known if row.task == task]
+            _cost_panel(left, [(r, c.nfe) for r, c in mine], colours)
+            _cost_panel(right, [(r, c.ms_p50) for r, c in mine], colours)
+            left.set(title=task, ylabel="success rate", xlabel="NFE a chunk")
+            right.set_xlabel("milliseconds a chunk (p50)")
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+    return figure
+
+
+def profiles(
+    levels: Float[np.ndarray, "levels"],
+    shares: Mapping[str, Float[np.ndarray, "levels"]],
+    colours: Mapping[str, str],
+) -> Figure:
+    """Performance profiles: the share of runs x tasks above each success rate."""
+    with style.styled():
+        figure = style.new_figure(6.4, 3.2)
+        axes = figure.add_subplot()
+        for method, share in shares.items():
+            axes.step(levels, share, where="post", color=colours[method], label=method)
+        axes.set(xlabel="success rate", ylabel="share of runs above", ylim=(-0.02, 1.02))
+        axes.legend(loc="best")
+    return figure
+
+
+def _interval(axes: Axes, y: int, value: float, low: float, high: float, colour: str) -> None:
+    axes.barh(y, high - low, left=low, height=0.62, color=colour, alpha=0.35, linewidth=0)
+    axes.plot([value, value], [y - 0.31, y + 0.31], color=colour, linewidth=2.4)
+
+
+def _labelled(axes: Axes, names: Sequence[str], title: str) -> None:
+    axes.set_yticks(range(len(names)), names, color=style.INK)
+    axes.set(xlim=(-0.02, 1.02), title=title)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+
+
+def _cost_panel(
+    axes: Axes, points: Sequence[tuple[Result, int | float | None]], colours: Mapping[str, str]
+) -> None:
+    style.success_axis(axes)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    for row, x in points:
+        if x is not None:
+            bar = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
+            colour = colours[row.method]
+            axes.errorbar(x, row.mean, bar, fmt="o", color=colour, capsize=4, label=row.method)

@@ -1,0 +1,262 @@
+"""Every table of a comparison, once: the page shows it and a CSV file of the same name holds it."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowpolicy import parts
+from flowpolicy.errors import FlowPolicyError
+from flowpolicy.report import page
+from flowpolicy.report.comparison import Comparison
+from flowpolicy.report.costs import cost_of
+from flowpolicy.report.methods import Cell
+from flowpolicy.report.scores import Protocol, final, last_three
+from flowpolicy.report.statistics import Interval
+from flowpolicy.report.unlike import Settings, departures
+from flowpolicy.train.folder import OWN
+
+PROTOCOLS: Mapping[str, Protocol] = {"final step": final, "mean of the last three": last_three}
+LEVELS = np.linspace(0.0, 1.0, 41)
+
+
+class Table(NamedTuple):
+    """Columns and rows; a cell is text, a number, None (not there), or a tuple of texts."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def csv(self) -> str:
+        """Comma-separated, numbers in full, nothing for what is not there."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
+        return buffer.getvalue()
+
+    def text(self) -> list[list[str]]:
+        """The cells for people: rates to three digits, a dash for what is not there."""
+        return [[_words(cell) for cell in row] for row in self.rows]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
+        cells = zip(*self.rows, strict=True) if self.rows else [() for _ in self.columns]
+        return [any(isinstance(c, int | float) for c in column) for column in cells]
+
+
+def tables(
+    comparison: Comparison, papers: Mapping[tuple[str, str], Settings]
+) -> Mapping[str, Table]:
+    """All tables by name. ``papers``: see ``unlike.departures``."""
+    made: dict[str, Callable[[], Table]] = {
+        "success": lambda: _success(comparison),
+        "overall": lambda: _overall(comparison),
+        "paired": lambda: _paired(comparison),
+        "improvement": lambda: _improvement(comparison),
+        "speedup": lambda: _speedup(comparison),
+        "cost": lambda: _cost(comparison),
+        "page": lambda: _page(comparison),
+        "page_qgbs": lambda: _page_qgbs(comparison),
+        "departures": lambda: Table(
+            ("method", "what", "here", "paper"), departures(comparison.cells, papers)
+        ),
+        "curves": lambda: _curves(comparison),
+        "profile": lambda: _profile(comparison),
+    }
+    return {name: make() for name, make in made.items()}
+
+
+def _success(comparison: Comparison) -> Table:
+    columns = (
+        "protocol", "task", "method", "seeds", "episodes", "mean", "sd", "low", "high", "iqm",
+        "iqm_low", "iqm_high", "page_mean", "page_sd",
+    )  # fmt: skip
+    rows = []
+    for name, protocol in PROTOCOLS.items():
+        for r in comparison.table(protocol):
+            cell = comparison.cell(r.method, r.task)
+            printed = page.table().get((r.task, _page_name(cell))) if cell else None
+            theirs = (printed.mean, printed.std) if printed else (None, None)
+            head = (name, r.task, r.method, len(r.seeds), r.episodes, r.mean, r.deviation)
+            rows.append((*head, *r.interval, r.iqm, *_ends(r.iqm_interval), *theirs))
+    return Table(columns, tuple(rows))
+
+
+def _overall(comparison: Comparison) -> Table:
+    columns = (
+        "protocol", "method", "tasks", "seeds", "iqm", "iqm_low", "iqm_high", "mean", "mean_low",
+        "mean_high", "page_iqm", "page_low", "page_high", "page_mean",
+    )  # fmt: skip
+    bases = {cell.method: _page_name(cell) for cell in comparison.cells}
+    rows = []
+    for name, protocol in PROTOCOLS.items():
+        for r in comparison.aggregate(protocol):
+            theirs = page.overall().get(bases[r.method], (None,) * 4)
+            head = (name, r.method, r.tasks, len(r.seeds), r.iqm, *_ends(r.iqm_interval))
+            rows.append((*head, r.mean, *_ends(r.mean_interval), *theirs))
+    return Table(columns, tuple(rows))
+
+
+def _paired(comparison: Comparison) -> Table:
+    columns = (
+        "protocol", "first", "second", "tasks", "pairs", "first_minus_second", "low", "high",
+        "same_episodes",
+    )  # fmt: skip
+    rows = [
+        (name, r.first, r.second, r.tasks, r.pairs, r.difference, *r.interval,
+         "yes" if r.same_episodes else "no")
+        for name, protocol in PROTOCOLS.items()
+        for r in comparison.paired(protocol)
+    ]  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def _improvement(comparison: Comparison) -> Table:
+    columns = ("protocol", "first", "second", "tasks", "first_is_higher", "low", "high")
+    rows = [
+        (name, r.first, r.second, r.tasks, r.probability, *_ends(r.interval))
+        for name, protocol in PROTOCOLS.items()
+        for r in comparison.improvement(protocol)
+    ]
+    return Table(columns, tuple(rows))
+
+
+def _speedup(comparison: Comparison) -> Table:
+    columns = (
+        "task", "success", "target", "first", "first_reached", "first_steps", "second",
+        "second_reached", "second_steps", "first_sooner_by", "low", "high",
+    )  # fmt: skip
+    rows = []
+    for r in comparison.speedup():
+        one, two, ratio = r.fast_passage, r.slow_passage, r.speedup
+        sooner = {"=": f"{ratio.ratio:.2f}", "?": "unknown"}.get(
+            ratio.bound, f"{ratio.bound} {ratio.ratio:.2f}"
+        )
+        ends = tuple("none" if end == float("inf") else f"{end:.2f}" for end in ratio.interval)
+        rows.append(
+            (r.task, r.threshold, "highest both reached" if r.common_peak else "fixed",
+             r.fast, f"{one.reached} of {len(one.steps)}", one.text,
+             r.slow, f"{two.reached} of {len(two.steps)}", two.text, sooner, *ends)
+        )  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def _cost(comparison: Comparison) -> Table:
+    columns = (
+        "task", "method", "nfe", "ms_p50", "ms_p99", "device", "evaluation_ms_per_step",
+        "training_seconds", "success",
+    )  # fmt: skip
+    rates = {(r.task, r.method): r.mean for r in comparison.table()}
+    rows = []
+    for cell in _sorted(comparison):
+        cost = cost_of(cell)
+        seconds = [run.seconds for run in cell.runs]
+        total = None if None in seconds else sum(s for s in seconds if s is not None)
+        measured = (cost.nfe, cost.ms_p50, cost.ms_p99, cost.device or None, cost.step_ms)
+        rate = rates.get((cell.task, cell.method))
+        rows.append((cell.task, cell.method, *measured, total, rate))
+    return Table(columns, tuple(rows))
+
+
+def _page(comparison: Comparison) -> Table:
+    """Every number of the page's main table, ours beside it where method and task match."""
+    ours: dict[tuple[str, str], list[tuple[str, float, float | None]]] = {}
+    for r in comparison.table():
+        cell = comparison.cell(r.method, r.task)
+        key = r.task, _page_name(cell) if cell else ""
+        ours.setdefault(key, []).append((r.method, r.mean, r.deviation))
+    rows = [
+        (task, method, printed.mean, printed.std, *mine)
+        for (task, method), printed in page.table().items()
+        for mine in ours.get((task, method), [(None, None, None)])
+    ]
+    return Table(("task", "page_method", "page_mean", "page_sd", "method", "mean", "sd"), (*rows,))
+
+
+def _page_qgbs(comparison: Comparison) -> Table:
+    """The page's settings of QGBS; ours where FMQ was evaluated with the same K, B and M."""
+    totals = {row.method: row.iqm for row in comparison.aggregate()}
+    rows = []
+    for s in page.settings():
+        mine = [
+            (cell.method, totals[cell.method])
+            for cell in {c.method: c for c in comparison.cells}.values()
+            if cell.method in totals and _is_setting(cell, s)
+        ]
+        rows += [(*s[:4], s.iqm, *found) for found in mine or [(None, None)]]
+    return Table(("K", "B", "M", "nfe", "page_iqm", "method", "iqm"), tuple(rows))
+
+
+def _is_setting(cell: Cell, setting: page.Setting) -> bool:
+    if cell.base.rpartition("/")[2] != "fmq":
+        return False
+    wanted = {"part": "qgbs", **dict(zip(("steps", "branches", "beam"), setting, strict=False))}
+    if not setting.steps:
+        wanted = {"part": "best_of_n", "n": setting.beam}
+    acting = _acting(cell)
+    return all(acting.get(name) == value for name, value in wanted.items())
+
+
+def _acting(cell: Cell) -> Mapping[str, Any]:
+    """The refiner of a cell as in ``config.json``; empty where it is not known here."""
+    if cell.refiner == OWN:
+        agent = cell.runs[0].settings.get("agent")
+        act = agent.get("act") if isinstance(agent, Mapping) else None
+        return act if isinstance(act, Mapping) else {}
+    try:
+        return parts.encode(parts.parse(cell.refiner))
+    except FlowPolicyError:
+        return {}
+
+
+def _curves(comparison: Comparison) -> Table:
+    columns = ("task", "method", "phase", "step", "mean", "low", "high", "seeds")
+    rows = [
+        (task, method, part.phase, int(step), float(mean), float(low), float(high), len(part.seeds))
+        for task in comparison.tasks
+        for method, parts in comparison.curves(task).items()
+        for part in parts
+        for step, mean, low, high in zip(part.steps, *part.curve, strict=True)
+    ]
+    return Table(columns, tuple(rows))
+
+
+def _profile(comparison: Comparison) -> Table:
+    rows = [
+        (method, float(level), float(share))
+        for method, shares in comparison.profile(LEVELS).items()
+        for level, share in zip(LEVELS, shares, strict=True)
+    ]
+    return Table(("method", "success", "share_of_runs_above"), tuple(rows))
+
+
+def _page_name(cell: Cell) -> str:
+    return page.page_name(cell.base, cell.method) or ""
+
+
+def _sorted(comparison: Comparison) -> Sequence[Cell]:
+    cells = (comparison.cell(m, t) for t in comparison.tasks for m in comparison.methods)
+    return [cell for cell in cells if cell is not None]
+
+
+def _ends(interval: Interval | None) -> Iterable[float | None]:
+    return interval or (None, None)
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, tuple):
+        return "; ".join(cell)
+    return "" if cell is None else round(cell, 6) if isinstance(cell, float) else cell
+
+
+def _words(cell: Any) -> str:
+    if isinstance(cell, tuple):
+        return ", ".join(cell)
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:,.1f}" if abs(cell) >= 100 else f"{cell:.3f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,130 @@
+"""What makes runs unlike each other, or unlike the paper's: told, never mixed silently."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flowpolicy.report import page
+from flowpolicy.report.methods import Cell, flattened, shown, what_matters
+from flowpolicy.report.runfiles import RunFiles
+
+Settings = Mapping[str, Any]
+# Lines of their own say what the data and the timing are.
+_TOLD_OTHERWISE = {"task.rows", "task.file", "task.timing"}
+
+
+class Departure(NamedTuple):
+    """One thing in which runs of a method differ from the paper."""
+
+    method: str
+    what: str
+    here: str
+    paper: str
+
+
+def differences(runs: Sequence[RunFiles]) -> tuple[str, ...]:
+    """Sentences, one a thing that is not the same in all runs and is no part of the method.
+
+    Things: reward timing, data, versions, device, commit, budget, batch, evaluation, seeds.
+    """
+    notes = []
+    for what, get in _shared_things(runs).items():
+        groups: dict[str, list[str]] = {}
+        for run in runs:
+            groups.setdefault(get(run), []).append(str(run.path))
+        if len(groups) > 1:
+            told = "; ".join(f"{value} in {', '.join(paths)}" for value, paths in groups.items())
+            notes.append(f"{what}: {told}")
+    return tuple(notes)
+
+
+def departures(
+    cells: Sequence[Cell], papers: Mapping[tuple[str, str], Settings]
+) -> tuple[Departure, ...]:
+    """In what each method differs from the paper: its settings, versions, timing, seeds, data.
+
+    ``papers`` holds the settings of the named run at the paper's size by (base, task).
+    """
+    rows: dict[Departure, None] = {}
+    for cell in cells:
+        settings = papers.get((cell.base, cell.task))
+        if settings is None:
+            unknown = "no named run at the paper's size, or the paper has no such task"
+            rows[Departure(cell.method, "settings", "", unknown)] = None
+        for run in cell.runs:
+            if settings is not None:
+                rows.update(dict.fromkeys(_settings(cell.method, run, settings)))
+            rows.update(dict.fromkeys(_protocol(cell.method, run)))
+        if len(cell.origin) != page.SEEDS:
+            seeds = Departure(cell.method, "seeds", str(len(cell.origin)), str(page.SEEDS))
+            rows[seeds] = None
+    return tuple(sorted(rows))
+
+
+def _shared_things(runs: Sequence[RunFiles]) -> dict[str, Callable[[RunFiles], str]]:
+    versions = sorted({name for run in runs for name in _versions(run)})
+    things: dict[str, Callable[[RunFiles], str]] = {"success and reward timing": _timing}
+    tasks = {run.config.get("task") for run in runs}
+    if len(tasks) == 1:
+        things["data"] = _data  # another task has other data, and that is no news
+    for name in versions:
+        things[name] = lambda run, name=name: str(_versions(run).get(name, "not recorded"))
+    things["commit"] = lambda run: str(run.config.get("commit") or "not recorded")[:12]
+    for field in ("phases", "batch", "evaluation", "seeds"):
+        things[field] = lambda run, field=field: _field(run, field)
+    return things
+
+
+def _settings(method: str, run: RunFiles, paper: Settings) -> list[Departure]:
+    other = RunFiles(run.path, {"config": paper}, (), (), {})
+    here, there = what_matters(run), what_matters(other)
+    names = [n for n in dict.fromkeys([*here, *there]) if n not in _TOLD_OTHERWISE]
+    return [
+        Departure(method, name, shown(here.get(name, "absent")), shown(there.get(name, "absent")))
+        for name in names
+        if here.get(name) != there.get(name)
+    ]
+
+
+def _protocol(method: str, run: RunFiles) -> list[Departure]:
+    rows = []
+    versions = _versions(run)
+    for name, theirs in page.VERSIONS.items():
+        ours = versions.get(name, "not recorded")
+        if ours != theirs:
+            rows.append(Departure(method, f"version of {name}", str(ours), theirs))
+    if _timing(run) != page.TIMING:
+        rows.append(Departure(method, "success and reward timing", _timing(run), page.TIMING))
+    collected = _record(run.config.get("data")).get("collected")
+    if collected:
+        arguments = _record(_record(collected).get("arguments"))
+        ours = f"collected here, {arguments.get('rows', 'an unknown number of')} rows"
+        rows.append(Departure(method, "data", ours, "the published data set"))
+    episodes = {e.episodes for e in run.evaluations[-1:]}
+    for count in episodes - {page.EPISODES}:
+        rows.append(Departure(method, "episodes of an evaluation", str(count), str(page.EPISODES)))
+    return rows
+
+
+def _timing(run: RunFiles) -> str:
+    task, data = _record(run.settings.get("task")), _record(run.config.get("data"))
+    return str(task.get("timing") or data.get("reward_timing") or "not recorded")
+
+
+def _data(run: RunFiles) -> str:
+    data = _record(run.config.get("data"))
+    name = data.get("file") or data.get("source") or "not recorded"
+    digest = data.get("sha256")
+    return f"{name} ({digest[:12]})" if isinstance(digest, str) else str(name)
+
+
+def _versions(run: RunFiles) -> Mapping[str, Any]:
+    return _record(run.config.get("versions"))
+
+
+def _field(run: RunFiles, field: str) -> str:
+    value = run.settings.get(field)
+    return ", ".join(f"{k} {shown(v)}" for k, v in flattened(value, field)) or "not recorded"
+
+
+def _record(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

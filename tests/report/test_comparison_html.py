@@ -1,0 +1,246 @@
+"""The page of a comparison: everything inside, every number also in a CSV, nothing invented."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from run_folders import SETTINGS, write_run
+from test_html import Reader
+
+from flowpolicy.errors import CorruptFile
+from flowpolicy.report import comparison_tables, costs, methods, page, unlike
+from flowpolicy.report.comparison import Comparison
+from flowpolicy.report.comparison_html import write_comparison
+from flowpolicy.report.gallery import Example, example
+from flowpolicy.report.material import Rollout
+from flowpolicy.report.runfiles import read_run
+
+QGBS = "qgbs(steps=1, beam=4, branches=4, snr=1.5, eta=0.3)"
+TASK, OTHER = "cube-double-task3", "cube-single-task1"
+HIGH = {0: [0.1, 0.5, 0.9], 1: [0.2, 0.6, 1.0], 2: [0.0, 0.4, 0.8]}
+LOW = {0: [0.0, 0.2, 0.7], 1: [0.1, 0.3, 0.6], 2: [0.1, 0.1, 0.5]}
+SECTIONS = [
+    "warnings",
+    "success",
+    "overall",
+    "paired",
+    "improvement",
+    "curves",
+    "speedup",
+    "cost",
+    "paper",
+    "page",
+    "gallery",
+    "runs",
+]
+
+
+def compared(*paths):
+    return Comparison(methods.gather([[read_run(path) for path in paths]]))
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """FMQ with QGBS, and MVP, on a task of the page; FMQ alone on another."""
+    made = [
+        write_run(tmp_path / "fmq", f"mini/fmq/{TASK}", HIGH, refiners={QGBS: HIGH}),
+        write_run(tmp_path / "mvp", f"mini/mvp/{TASK}", LOW),
+        write_run(tmp_path / "other", f"mini/fmq/{OTHER}", LOW),
+    ]
+    line = "refiner,nfe,ms_p50,ms_p99,calls,device\nown,8,9.0,9.0,200,cpu\nown,32,1.5,2.5,200,cpu\n"
+    (made[0] / "costs.csv").write_text(line)
+    return made
+
+
+def test_the_page_holds_everything_and_fetches_nothing(folders, tmp_path, frames):
+    rollout = Rollout(7, 36, 36, -35.0, (5, 7), (7,), frames, tuple(range(0, 40, 4)))
+    path = np.cumsum(np.full((13, 3), 0.01), axis=0)
+    failed = Rollout(5, 12, None, -12.0, (5, 7), (7,), paths={"gripper": path})
+    examples = [
+        Example("mini/fmq", TASK, rollout, failed),
+        Example("mini/mvp", TASK, None, failed),
+        Example("mini/fmq", OTHER, absent="no checkpoint here"),
+    ]
+    out = tmp_path / "page.html"
+    assert write_comparison(compared(*folders), out, examples=examples) == out
+    raw = out.read_text(encoding="utf-8")
+    page_ = Reader(raw)
+    assert page_.ids == SECTIONS
+    assert not page_.tags & {"script", "iframe", "link", "object", "embed"}
+    assert not re.search(r"https?://|@import|url\(", raw)
+    assert all(re.match(r"data:image/(png|svg\+xml|webp);base64,", a) for a in page_.addresses)
+    # Success, overall, profile, a curve a task, cost, a strip and two paths.
+    assert len(page_.addresses) == 3 + 2 + 1 + 3
+    for words in (
+        "mini/fmq + QGBS",
+        "Solved: environment seed 7, 36 steps",
+        "Not solved: environment seed 5",
+        "None of the episodes tried was solved",
+        "no checkpoint here",
+        f"mini/mvp on {OTHER}: no run",
+        f"mini/mvp on {TASK}: cost of acting not measured",
+        "rest on 3 seeds",
+    ):
+        assert words in page_.text
+    again = tmp_path / "page.html"
+    write_comparison(compared(*folders), again, examples=examples)
+    assert again.read_text(encoding="utf-8") == raw
+
+
+def test_every_table_is_a_file_of_the_same_numbers(folders, tmp_path):
+    out = write_comparison(compared(*folders), tmp_path / "page.html")
+    files = {path.stem for path in (tmp_path / "page").iterdir()}
+    assert files == {
+        "success", "overall", "paired", "improvement", "speedup", "cost", "page", "page_qgbs",
+        "departures", "curves", "profile",
+    }  # fmt: skip
+    shown = Reader(out.read_text(encoding="utf-8")).text
+    for row in rows_of(tmp_path / "page" / "success.csv"):
+        for column in ("mean", "low", "high"):
+            assert f"{float(row[column]):.3f}" in shown
+    final = [r for r in rows_of(tmp_path / "page" / "success.csv") if r["protocol"] == "final step"]
+    by_cell = {(r["task"], r["method"]): r for r in final}
+    fmq = by_cell[TASK, "mini/fmq"]
+    assert (float(fmq["mean"]), float(fmq["sd"]), fmq["seeds"]) == (0.9, 0.1, "3")
+    assert (fmq["page_mean"], fmq["page_sd"]) == ("1.0", "0.0")
+    assert by_cell[OTHER, "mini/fmq"]["page_mean"] == ""
+    (pair,) = [
+        r
+        for r in rows_of(tmp_path / "page" / "paired.csv")
+        if (r["first"], r["second"], r["protocol"]) == ("mini/fmq", "mini/mvp", "final step")
+    ]
+    assert (float(pair["first_minus_second"]), pair["tasks"], pair["pairs"]) == (0.3, TASK, "3")
+    last = [r for r in rows_of(tmp_path / "page" / "curves.csv") if r["step"] == "300"]
+    assert {(r["task"], r["method"]): float(r["mean"]) for r in last} == pytest.approx(
+        {key: float(row["mean"]) for key, row in by_cell.items()}
+    )
+    cost = {(r["task"], r["method"]): r for r in rows_of(tmp_path / "page" / "cost.csv")}
+    assert (cost[TASK, "mini/fmq"]["nfe"], cost[TASK, "mini/fmq"]["ms_p50"]) == ("32", "1.5")
+    assert cost[TASK, "mini/mvp"]["nfe"] == ""
+    assert float(cost[TASK, "mini/mvp"]["evaluation_ms_per_step"]) == pytest.approx(
+        1.5e3 / (20 * 120)
+    )
+
+
+def test_censored_times_are_bounds_in_the_table(folders, tmp_path):
+    write_comparison(compared(*folders), tmp_path / "page.html")
+    rows = rows_of(tmp_path / "page" / "speedup.csv")
+    (never,) = [
+        r for r in rows
+        if (r["first"], r["second"], r["success"]) == ("mini/fmq", "mini/mvp", "0.9")
+    ]  # fmt: skip
+    assert never["second_steps"] == "not within 300"
+    assert (never["second_reached"], never["first_sooner_by"]) == ("0 of 3", "> 1.00")
+
+
+def test_the_project_pages_numbers_are_complete_and_consistent():
+    """12 tasks x 5 methods; the printed IQM and plain mean as in the summary of the page."""
+    assert len(page.table()) == 60
+    assert len({task for task, _ in page.table()}) == 12
+    means = {name: row.mean for name, row in page.overall().items()}
+    assert means == pytest.approx(
+        {"QC": 0.757, "MVP": 0.677, "MVP + QGBS": 0.720, "FMQ": 0.832, "FMQ + QGBS": 0.829},
+        abs=6e-4,
+    )
+    assert page.overall()["FMQ"].iqm / page.overall()["MVP"].iqm == pytest.approx(1.213, abs=1e-3)
+    for setting in page.settings():
+        assert setting.nfe == setting.beam * (1 + setting.steps * setting.branches)
+
+
+@pytest.mark.parametrize(
+    ("base", "method", "name"),
+    [
+        ("mini/fmq", "mini/fmq", "FMQ"),
+        ("mvp", "mvp + QGBS", "MVP + QGBS"),
+        ("mini/fmq", "mini/fmq + best_of_n", None),
+        ("mini/fmq", "mini/fmq, eta=0.5", None),
+        ("fmq-released", "fmq-released", None),
+        ("qc", "qc + QGBS", None),
+    ],
+)
+def test_only_what_is_a_column_of_the_page_is_put_beside_it(base, method, name):
+    assert page.page_name(base, method) == name
+
+
+def test_settings_of_qgbs_are_matched_by_value(tmp_path):
+    other = "qgbs(steps=2, beam=16, branches=4, snr=1.5, eta=0.3)"
+    run = write_run(tmp_path / "a", f"fmq/{TASK}", HIGH, refiners={QGBS: LOW, other: LOW})
+    table = comparison_tables.tables(compared(run), {})["page_qgbs"]
+    mine = {row[:3]: row[5:] for row in table.rows}
+    assert mine[1, 4, 4][0] == f"fmq + {QGBS}"
+    assert mine[2, 4, 16][0] == f"fmq + {other}"
+    # The agent's own way of acting in the fixture is best-of-32.
+    assert mine[0, 1, 32] == ("fmq", pytest.approx(0.9))
+    assert mine[1, 1, 16] == (None, None)
+
+
+def test_what_is_not_the_same_in_all_runs_is_told(tmp_path):
+    task = {"part": "ogbench", "task": TASK, "timing": "post"}
+    versions = {"jax": "0.10.2", "ogbench": "1.1.2"}
+    one = write_run(tmp_path / "one", f"fmq/{TASK}", HIGH)
+    two = write_run(
+        tmp_path / "two", f"mvp/{TASK}", LOW, settings={"task": task}, versions=versions
+    )
+    runs = compared(one, two).runs
+    told = "\n".join(unlike.differences(runs))
+    assert f"success and reward timing: pre in {one}; post in {two}" in told
+    assert f"ogbench: 1.2.2 in {one}; 1.1.2 in {two}" in told
+    assert "jax" not in told
+    assert unlike.differences(runs[:1]) == ()
+    out = write_comparison(compared(one, two), tmp_path / "page.html")
+    assert "1.1.2 in" in Reader(out.read_text(encoding="utf-8")).text
+
+
+def test_departures_from_the_paper_are_the_fields_that_differ(tmp_path):
+    settings = {"batch": 128, "agent": {"part": "fmq", "eta": 0.15, "beta": 0.3}}
+    data = {"reward_timing": "pre", "collected": {"arguments": {"rows": 100_000}}}
+    run = write_run(tmp_path / "a", f"mini/fmq/{TASK}", HIGH, settings=settings, data=data)
+    phases = [{"part": "offline", "steps": 10**6}, {"part": "online", "env_steps": 10**6}]
+    agent = {"part": "fmq", "eta": 1.0, "beta": 0.3}
+    theirs = {**SETTINGS, "agent": agent, "batch": 256, "phases": phases}
+    found = unlike.departures(compared(run).cells, {("mini/fmq", TASK): theirs})
+    told = {row.what: (row.here, row.paper) for row in found}
+    assert told["agent.eta"] == ("0.15", "1.0")
+    assert told["batch"] == ("128", "256")
+    assert told["phases.1.env_steps"] == ("absent", "1000000")
+    assert "agent.beta" not in told
+    assert told["version of ogbench"] == ("1.2.2", "1.1.2")
+    assert told["success and reward timing"] == ("pre", "mixed")
+    assert told["seeds"] == ("3", "5")
+    assert told["data"] == ("collected here, 100000 rows", "the published data set")
+    assert told["episodes of an evaluation"] == ("20", "50")
+    (alone, *_) = [row for row in unlike.departures(compared(run).cells, {}) if not row.here]
+    assert "no named run at the paper's size" in alone.paper
+
+
+def test_costs_are_read_strictly(tmp_path):
+    run = write_run(tmp_path / "a", f"fmq/{TASK}", HIGH)
+    assert costs.read_costs(run) == {}
+    (run / "costs.csv").write_text("refiner,nfe\nown,3\n")
+    with pytest.raises(CorruptFile, match=r"costs\.csv.*first line"):
+        costs.read_costs(run)
+    (run / "costs.csv").write_text(",".join(costs.COLUMNS) + "\nown,many,1,1,1,cpu\n")
+    with pytest.raises(CorruptFile, match="many"):
+        costs.read_costs(run)
+
+
+def test_markup_in_a_run_is_text(tmp_path):
+    attack = "<script>alert(1)</script>"
+    run = write_run(tmp_path / "a", f"{attack}/{TASK}", HIGH, command=attack)
+    record = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**record, "commit": attack, "task": attack}))
+    out = write_comparison(compared(run), tmp_path / "page.html")
+    assert "<script" not in out.read_text(encoding="utf-8")
+
+
+def test_a_gallery_without_a_checkpoint_says_so(folders):
+    found = example(compared(*folders).cells[0])
+    assert (found.success, found.failure) == (None, None)
+    assert found.absent

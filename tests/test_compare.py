@@ -1,0 +1,89 @@
+"""Comparing real runs, from the command line and in Python: toy runs of seconds."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import flowpolicy as fp
+from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.cli import main
+from flowpolicy.nets import MLPCritic, MLPFlow, Plain
+from flowpolicy.train.phases import Evaluation
+from quick import quick_compilation
+
+QGBS = "qgbs(beam=2, branches=2)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with quick_compilation():
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same method with two radii, one seed, three online evaluations."""
+    root = tmp_path_factory.mktemp("runs")
+    for name, eta in (("small", 0.1), ("large", 0.5)):
+        fp.train(
+            "toy/fmq",
+            out=root / name,
+            phases=(fp.Offline(10), fp.Online(60, start_after=0)),
+            batch=8,
+            block=10,
+            evaluation=Evaluation(every=20, episodes=2, final_episodes=3, side_by_side=2),
+            eta=eta,
+            terms=fmq_terms(0.0, 0.1),
+            actor=MLPFlow(width=8, depth=1, embed=Plain()),
+            critic=MLPCritic(width=8, depth=1),
+            act=fp.one_step(),
+            bootstrap=fp.best_of_n(2),
+        )
+    return [root / "small", root / "large"]
+
+
+def test_methods_are_told_apart_by_what_differs(runs: list[Path]) -> None:
+    found = fp.compare(runs[0], fp.Run(runs[1]))
+    assert found.methods == ("toy/fmq, eta=0.1", "toy/fmq, eta=0.5")
+    assert found.tasks == ("point-mass",)
+    assert found.missing() == ()
+    (pair,) = found.paired()
+    assert (pair.pairs, pair.same_episodes) == (1, True)
+    assert pair.interval.low < pair.difference < pair.interval.high
+    # Names and settings are the same inside a group: one method on one task, one seed, twice.
+    with pytest.raises(fp.FlowPolicyError, match="both hold seed 0"):
+        fp.compare([runs[0], runs[0]])
+    with pytest.raises(fp.FlowPolicyError, match="at least one run"):
+        fp.compare()
+    with pytest.raises(fp.FlowPolicyError, match="nowhere"):
+        fp.compare("nowhere")
+
+
+def test_evaluate_measures_and_the_page_shows_episodes_and_cost(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(runs[0]), "--refiner", QGBS, "--episodes", "3"]) == 0
+    out = tmp_path / "two.html"
+    assert main(["report", *map(str, runs), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "toy/fmq, eta=0.1 + QGBS" in printed
+    assert printed.splitlines()[-1] == str(out)
+    page = out.read_text(encoding="utf-8")
+    assert "environment seed" in page  # an episode of each method that was recorded
+    assert "data:image/png;base64," in page
+    with (tmp_path / "two" / "cost.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    measured = rows["toy/fmq, eta=0.1 + QGBS"]
+    assert measured["nfe"] == "6"
+    assert float(measured["ms_p50"]) > 0
+    assert rows["toy/fmq, eta=0.5"]["nfe"] == ""
+    assert not (runs[0] / "report.html").exists()
+
+
+def test_one_run_is_reported_as_before(runs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "one.html"
+    assert main(["report", str(runs[0]), "--out", str(out), "--no-episodes"]) == 0
+    assert "flowpolicy report" in out.read_text(encoding="utf-8")
+    assert fp.report(runs[1], episodes=False) == runs[1] / "report.html"
