@@ -5,7 +5,7 @@ are in ``docs/``; ``notation.md`` says what every symbol means.
 """
 
 from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
-from flowpolicy.api import Result, Run, debug, evaluate, report, train
+from flowpolicy.api import Result, Run, compare, debug, evaluate, report, train
 from flowpolicy.data.collect import collect
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import FlowPolicyError
@@ -45,6 +45,7 @@ __all__ = [
     "Transition",
     "best_of_n",
     "collect",
+    "compare",
     "debug",
     "evaluate",
     "one_step",

@@ -16,7 +16,7 @@ COMMANDS = {
     "list": "the named runs, and the parts that options are made of",
     "evaluate": "play episodes with a run's policy, with any refiner",
     "sweep-refiner": "refiners side by side from one checkpoint: cost, latency, success",
-    "report": "write a run's report.html",
+    "report": "write a run's report.html, or a page that compares several runs",
     "data": "collect, describe and check data files",
 }
 
