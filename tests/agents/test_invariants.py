@@ -10,8 +10,10 @@ import pytest
 
 from flowpolicy import parts
 from flowpolicy.agents import AGENTS, Agent, AgentConfig
-from flowpolicy.data.chunk import View
-from flowpolicy.refine import BestOfN, TrustRegion
+from flowpolicy.agents.base import REFINABLE
+from flowpolicy.data.chunk import View, n_step_returns
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.refine import QGBS, BestOfN, TrustRegion
 
 everywhere = pytest.mark.parametrize(
     ("name", "online"), [(name, online) for name in sorted(AGENTS) for online in (False, True)]
@@ -168,6 +170,61 @@ def test_configurations_are_written_and_read(name):
         assert isinstance(it.view, View)
     assert parts.name_of(kind()) == name
     assert (setup.config(name).view.horizon, setup.config(name).view.discount) == (2, 0.99)
+
+
+def _asked(agent):
+    """What the agent says when it is asked for its flow and for a value; None where it has both."""
+    try:
+        agent.flow()
+        agent.value(jnp.zeros(setup.OBS), jnp.zeros(setup.CHUNK * setup.ACTION))
+    except InvalidConfig as error:
+        return str(error)
+    return None
+
+
+def test_agents_without_a_flow_or_a_critic_name_those_with_both():
+    """And these are all that have."""
+    said = {name: _asked(setup.make(name, False)) for name in AGENTS}
+    assert sorted(name for name, text in said.items() if text is None) == list(REFINABLE)
+    for name, text in said.items():
+        if text is not None:
+            assert text.startswith(f"{name} has no ")
+            assert text.endswith(f"both: {', '.join(REFINABLE)}")
+
+
+@pytest.mark.parametrize("name", REFINABLE)
+def test_qgbs_acts_and_bootstraps_for_any_of_these(name):
+    """By explicit choice, in training too: an update trains, an action is in the box."""
+    search = QGBS(steps=1, beam=2, branches=2)
+    agent = setup.make(name, True, act=search, bootstrap=search)
+    after, metrics = setup.update(agent, jax.random.key(3), setup.batch())
+    assert all(np.isfinite(value) for value in metrics.values())
+    draw = jax.jit(lambda k: after.act(k, jnp.ones(setup.OBS), after.memory())[0])
+    actions = np.stack([draw(k) for k in jax.random.split(jax.random.key(4), 4)])
+    assert np.abs(actions).max() <= 1.0
+    assert len(np.unique(actions, axis=0)) > 1
+
+
+WITH_VIEWS = [
+    n for n in sorted(AGENTS) if "ends" in {f.name for f in dataclasses.fields(AGENTS[n])}
+]
+
+
+@pytest.mark.parametrize("name", WITH_VIEWS)
+def test_n_step_returns_make_an_agent_of_single_actions(name):
+    """Windows of h rows, one action: nets, refiners and losses are of its size."""
+    agent = setup.make(name, online=True, ends=n_step_returns)
+    view = setup.config(name, ends=n_step_returns).view
+    assert (view.horizon, view.chunk) == (setup.CHUNK, 1)
+    data = setup.batch()
+    d = setup.ACTION
+    data = dataclasses.replace(data, action=data.action[:, :d], mask=data.mask[:, :d])
+    after, _ = jax.eval_shape(agent.update, jax.random.key(0), data)
+    assert _types(after) == _types(agent)
+    shape = jax.eval_shape(
+        lambda k: agent.act(k, data.obs[0], agent.memory())[0], jax.random.key(0)
+    )
+    assert shape.shape == (d,)
 
 
 @pytest.mark.strict

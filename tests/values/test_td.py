@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowpolicy.types import Transition
-from flowpolicy.values import Critic, mean, minimum, polyak, td_loss, td_target
+from flowpolicy.values import Critic, expectile_loss, mean, minimum, polyak, td_loss, td_target
 
 
 class Table(eqx.Module):
@@ -76,6 +76,21 @@ def test_weight_0_teaches_nothing():
     gradient = jax.grad(td_loss)(CRITIC, _transition(weight=0.0), y)
     assert np.array_equal(gradient.members.slope, [0.0, 0.0])
     assert td_loss(CRITIC, _transition(weight=0.5), y) == pytest.approx(17 / 4)
+
+
+@pytest.mark.parametrize("expectile", [0.1, 0.5, 0.9])
+def test_the_expectile_of_two_values_in_closed_form(expectile):
+    """q = 0 or 1, half each: the loss is least at v = expectile, where its slope
+    e (1 - v) - (1 - e) v vanishes; 0.5 is the mean."""
+
+    def loss(v):
+        return sum(expectile_loss(jnp.float32(q), v, expectile) for q in (0.0, 1.0))
+
+    least = jnp.float32(expectile)
+    assert jax.grad(loss)(least) == pytest.approx(0.0, abs=1e-6)
+    assert min(loss(least - 0.05), loss(least + 0.05)) > loss(least)
+    above = expectile_loss(jnp.float32(3.0), jnp.float32(1.0), expectile)
+    assert above == pytest.approx(4 * expectile)
 
 
 def test_polyak_by_hand():
