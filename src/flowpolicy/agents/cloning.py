@@ -17,6 +17,7 @@ from flowpolicy.flows import (
     LogitNormal,
     Midpoint,
     OnDiagonal,
+    Teacher,
     Term,
     TimeLaw,
     Triangle,
@@ -105,6 +106,12 @@ class Cloning:
         self, key: Key, flow: FlowMap, batch: Transition, count: Int[Array, ""]
     ) -> tuple[Scalar, Metrics]:
         """The batch mean of the loss, self-distilled, and of each term."""
+        return self.taught(key, flow, flow, batch, count)
+
+    def taught(
+        self, key: Key, flow: FlowMap, teacher: Teacher, batch: Transition, count: Int[Array, ""]
+    ) -> tuple[Scalar, Metrics]:
+        """The same with a teacher of one's own."""
         progress = jnp.minimum(count.astype(jnp.float32) / max(self.updates, 1), 1.0)
 
         def one(key: Key, sample: Transition) -> tuple[Scalar, Metrics]:
@@ -112,7 +119,7 @@ class Cloning:
                 key,
                 self.terms,
                 flow,
-                flow,
+                teacher,
                 sample.action,
                 sample.obs,
                 mask=sample.mask,

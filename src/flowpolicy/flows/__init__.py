@@ -4,7 +4,7 @@ Every function sees one sample; the caller vmaps. Time 0 is noise, time 1 is the
 ``losses`` says which terms make which paper.
 """
 
-from flowpolicy.flows.flow_map import Flow, FlowMap
+from flowpolicy.flows.flow_map import Flow, FlowMap, Teacher
 from flowpolicy.flows.interpolant import Interpolant, linear, trigonometric, velocity
 from flowpolicy.flows.losses import (
     Path,
@@ -51,6 +51,7 @@ __all__ = [
     "Midpoint",
     "OnDiagonal",
     "Path",
+    "Teacher",
     "Term",
     "TimeLaw",
     "Times",

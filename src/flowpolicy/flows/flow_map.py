@@ -53,3 +53,16 @@ class FlowMap(eqx.Module):
     def velocity(self, t: Scalar, a: Vector, s: Observation) -> Vector:
         """v_t(a | s) = u_{t,t}(a | s), the diagonal: the velocity of the underlying flow."""
         return self.net(t, t, a, s)
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What the terms of a loss ask of a teacher; every ``FlowMap`` is one."""
+
+    def average_velocity(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
+        """u_{r,t}(a | s)."""
+        ...
+
+    def velocity(self, t: Scalar, a: Vector, s: Observation) -> Vector:
+        """v_t(a | s)."""
+        ...

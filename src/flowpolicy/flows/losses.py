@@ -10,9 +10,9 @@ choice of two:
     diagonal + semigroup              PSD; with ``midpoint`` times PSD-M
     diagonal + shortcut               shortcut models, with ``dyadic`` times
 
-The teacher is an argument: the flow itself (self-distillation), an average of it, or a frozen
-one. Whatever the teacher computes carries no gradient. ``Term`` joins a residual with a law of
-times and a weight; ``flow_loss`` adds terms up.
+The teacher is an argument: the flow itself (self-distillation), an average of it, a frozen one, or
+the flow with the velocity of another (distillation). Whatever the teacher computes carries no
+gradient. ``Term`` joins a residual with a law of times and a weight; ``flow_loss`` adds terms up.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.flows.flow_map import FlowMap
+from flowpolicy.flows.flow_map import FlowMap, Teacher
 from flowpolicy.flows.interpolant import Interpolant, linear, velocity
 from flowpolicy.flows.times import OnDiagonal, TimeLaw, Times
 from flowpolicy.parts import register
@@ -49,17 +49,17 @@ class Path(eqx.Module):
         return velocity(self.interpolant, t, self.x0, self.x1)
 
 
-Residual = Callable[[FlowMap, FlowMap, Times, Path], Vector]
+Residual = Callable[[FlowMap, Teacher, Times, Path], Vector]
 
 
 @register("diagonal")
-def diagonal(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def diagonal(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """u_{t,t}(I_t) - dI/dt: flow matching (FMQ's L_Diag; MVP Eq. 15)."""
     del teacher
     return flow.velocity(times.t, path.at(times.t), path.s) - path.velocity(times.t)
 
 
-def _transported(teacher: FlowMap, times: Times, a: Vector, v: Vector, s: Observation) -> Vector:
+def _transported(teacher: Teacher, times: Times, a: Vector, v: Vector, s: Observation) -> Vector:
     """v + (t - r) (d/dr + v . grad) u_{r,t}(a): what u_{r,t}(a) must equal along velocity v."""
     r, t = times.r, times.t
     _, du = jax.jvp(
@@ -69,7 +69,7 @@ def _transported(teacher: FlowMap, times: Times, a: Vector, v: Vector, s: Observ
 
 
 @register("mean_flow")
-def mean_flow(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def mean_flow(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """The Eulerian equation with the sampled velocity in the teacher (Geng et al. 2025).
 
     u_{r,t}(I_r) - sg[v + (t - r) (d/dr + v . grad) u_{r,t}(I_r)], v = dI/dr. MeanFlow writes it
@@ -81,7 +81,7 @@ def mean_flow(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vect
 
 
 @register("eulerian")
-def eulerian(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def eulerian(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """The Eulerian equation with the teacher's own velocity u_{r,r} (ESD).
 
     Minus d/dr X_{r,t}(I_r) along the flow, which the truth makes zero. As in MeanFlow, and
@@ -94,7 +94,7 @@ def eulerian(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vecto
 
 
 @register("lagrangian")
-def lagrangian(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def lagrangian(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """d/dt X_{r,t}(I_r) - sg[v_t(X_{r,t}(I_r))] (LSD); trained through the derivative in t.
 
     FMQ's released "LSD" sends the gradient into v_t alone; we keep Boffi et al.'s.
@@ -107,7 +107,7 @@ def lagrangian(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vec
 
 
 @register("semigroup")
-def semigroup(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def semigroup(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """u_{r,t} - sg[the mean velocity of two jumps, r to w and w to t] (PSD). No derivatives."""
     r, w, t = times
     a = path.at(r)
@@ -120,7 +120,7 @@ def semigroup(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vect
 
 
 @register("shortcut")
-def shortcut(flow: FlowMap, teacher: FlowMap, times: Times, path: Path) -> Vector:
+def shortcut(flow: FlowMap, teacher: Teacher, times: Times, path: Path) -> Vector:
     """``semigroup`` at the midpoint, the self-consistency of shortcut models (Frans et al. 2024).
 
     They draw ``dyadic`` times, clip to +-4 and take an averaged teacher; the first and the last
@@ -161,7 +161,7 @@ def flow_loss(
     key: Key,
     terms: tuple[Term, ...],
     flow: FlowMap,
-    teacher: FlowMap,
+    teacher: Teacher,
     x1: Vector,
     s: Observation,
     *,
