@@ -35,8 +35,12 @@ class Learner:
         normaliser: Normaliser,
         folder: RunFolder,
         watch: Watch,
+        start: Agent | None = None,
     ) -> None:
-        """Initialises one agent per seed and moves the offline rows to the device."""
+        """Initialises one agent per seed and moves the offline rows to the device.
+
+        ``start`` are agents to begin with in the place of new ones, one per seed.
+        """
         self.config, self.normaliser = config, normaliser
         self._folder, self._watch = folder, watch
         self.updater = Updater(
@@ -48,7 +52,9 @@ class Learner:
             seeds=len(config.seeds),
         )
         init = jax.jit(jax.vmap(lambda key: config.agent.init(key, spec)))
-        self.agents: Agent = init(stream_keys(config.seeds, Stream.INIT))
+        self.agents: Agent = (
+            start if start is not None else init(stream_keys(config.seeds, Stream.INIT))
+        )
         self.updates, self.saved, self.online = 0, 0, False
         self._keys = stream_keys(config.seeds, Stream.UPDATE)
         self._all = jnp.ones(len(config.seeds), bool)

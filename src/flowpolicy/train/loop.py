@@ -16,7 +16,7 @@ from flowpolicy.data.replay import Ring
 from flowpolicy.envs.base import Env
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train.evaluate import Examiner
-from flowpolicy.train.folder import RunFolder
+from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.online import Stepper, Ticker
 from flowpolicy.train.phases import Offline, Online, RunConfig
@@ -34,13 +34,16 @@ def run(
     *,
     record: dict[str, Any] | None = None,
     watch: Watch | None = None,
+    start: Trained | None = None,
 ) -> RunFolder:
     """Trains ``config.agent`` through ``config.phases`` and leaves a run folder at ``out``.
 
-    ``record`` is added to ``config.json``. Raises ``Diverged`` where a metric stops being finite
-    and ``Stopped`` on Ctrl-C or SIGTERM; the last checkpoint stays in both cases.
+    ``record`` is added to ``config.json``. ``start`` is what training begins with in the place of
+    new agents and of a normaliser fitted to the rows; its agents must be of this configuration.
+    Raises ``Diverged`` where a metric stops being finite and ``Stopped`` on Ctrl-C or SIGTERM; the
+    last checkpoint stays in both cases.
     """
-    loop = _prepare(config, task, dataset, RunFolder(out), record or {}, watch or Silent())
+    loop = _prepare(config, task, dataset, RunFolder(out), record or {}, watch or Silent(), start)
     with stop_on_signal() as stop:
         try:
             for index, phase in enumerate(config.phases):
@@ -60,6 +63,7 @@ def _prepare(
     folder: RunFolder,
     record: dict[str, Any],
     watch: Watch,
+    start: Trained | None,
 ) -> "_Loop":
     """Checks that the parts fit each other, writes ``config.json``, builds the learner."""
     if dataset is None and config.offline_updates:
@@ -72,10 +76,18 @@ def _prepare(
             envs.append(task.env())
             opened.callback(envs[-1].close)
         spec = _spec(dataset, envs, config.offline_updates)
-        normaliser = config.normaliser.fit(rows)
+        normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         told = {"task": task.name, "data": None if dataset is None else dataset.info}
         folder.create(config, spec, told | record)
-        learner = Learner(config, spec, rows, normaliser=normaliser, folder=folder, watch=watch)
+        learner = Learner(
+            config,
+            spec,
+            rows,
+            normaliser=normaliser,
+            folder=folder,
+            watch=watch,
+            start=None if start is None else start.agents,
+        )
         examiner = Examiner(task, config, normaliser, folder) if task.playable else None
         opened.pop_all()  # the loop closes them from here on
     return _Loop(config, folder, watch, learner, examiner, envs, rows or _blank_rows(spec))
