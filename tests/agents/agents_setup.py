@@ -9,6 +9,7 @@ import numpy as np
 
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.flows import LogitNormal, Term, mean_flow
 from flowpolicy.nets import (
     Adam,
@@ -46,12 +47,25 @@ OWN = {
 """Fields of single agents, in the place of ``TINY``'s."""
 
 
+def plain(name):
+    """The agent called ``name`` as it stands; what has no default is named."""
+    needed = {"distilled": {"source": AGENTS["qc"](), "target": AGENTS["fmq"]()}}
+    return AGENTS[name](**needed.get(name, {}))
+
+
 def config(name, **changes):
     """The agent called ``name`` at a size for tests; fields it does not have are left out."""
     kind = AGENTS[name]
     fields = {f.name for f in dataclasses.fields(kind)}
     given = {**TINY, **OWN.get(name, {}), **changes}
     return kind(**{k: v for k, v in given.items() if k in fields})
+
+
+OWN["distilled"] = {
+    "source": config("qc"),
+    "target": config("fmq"),
+    "terms": lagrangian_distillation(),
+}
 
 
 def make(name, online, **changes):

@@ -3,6 +3,7 @@
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.agents.bc import BC
 from flowpolicy.agents.controls import DirectGradient
+from flowpolicy.agents.distilled import Distilled
 from flowpolicy.agents.fmq import FMQ
 from flowpolicy.agents.fql import FQL, fql_n, qc_fql
 from flowpolicy.agents.ifql import IFQL
@@ -12,6 +13,7 @@ from flowpolicy.agents.rlpd import RLPD
 
 AGENTS: dict[str, type] = {
     "bc": BC,
+    "distilled": Distilled,
     "fmq": FMQ,
     "fql": FQL,
     "ifql": IFQL,
@@ -33,6 +35,7 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "DirectGradient",
+    "Distilled",
     "bfn",
     "bfn_n",
     "fql_n",

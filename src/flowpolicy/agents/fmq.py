@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.agents.cloning import Cloning, fmq_terms
-from flowpolicy.agents.td import TDCritic
+from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, FlowMap, Term, linear, masked_mean_square
@@ -163,7 +163,9 @@ class FMQ:
     tau: float = 0.005
     """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
     optimiser: Adam = Adam()
-    """Optimiser of the flow map and of the critics."""
+    """Optimiser of the flow map."""
+    critic_optimiser: Adam | None = None
+    """Optimiser of the critics; where None the one above, as in the papers."""
     actor: Any = MLPFlow()
     """Net of the flow map: a net configuration."""
     critic: Any = MLPCritic()
@@ -176,10 +178,7 @@ class FMQ:
                 "fmq needs eta, beta and keep_offline_loss to be at least 0, got "
                 f"{self.eta}, {self.beta} and {self.keep_offline_loss}"
             )
-        if not 0 < self.tau <= 1 or self.ensemble < 1:
-            raise InvalidConfig(
-                f"fmq needs tau in (0, 1] and ensemble >= 1, got {self.tau} and {self.ensemble}"
-            )
+        check_critic("fmq", self.tau, self.ensemble)
 
     @property
     def view(self) -> View:
@@ -197,13 +196,27 @@ class FMQ:
         size = self.view.chunk * spec.action
         flow = FlowMap(self.actor.init(key_flow, spec, size), size)
         critic = Critic.create(key_critic, self.ensemble, lambda k: self.critic.init(k, spec, size))
+        return self.around(
+            Trainable.create(flow, self.optimiser),
+            TDCritic.create(critic, self.critic_optimiser or self.optimiser, self.tau),
+            jnp.zeros((), jnp.int32),
+            spec.offline_updates,
+        )
+
+    def around(
+        self, actor: Trainable[FlowMap], critic: TDCritic, count: Int[Array, ""], updates: int
+    ) -> "FMQAgent":
+        """The agent of the offline phase with a flow map and critics that exist.
+
+        ``updates`` is the length of that phase, ``count`` how many are done.
+        """
         return FMQAgent(
             config=self,
-            cloning=Cloning(self.terms, spec.offline_updates),
-            actor=Trainable.create(flow, self.optimiser),
+            cloning=Cloning(self.terms, updates),
+            actor=actor,
             reference=None,
-            critic=TDCritic.create(critic, self.optimiser, self.tau),
-            count=jnp.zeros((), jnp.int32),
+            critic=critic,
+            count=count,
         )
 
 
@@ -248,6 +261,10 @@ class FMQAgent(Agent):
         """The flow map."""
         return self.actor.model
 
+    def teacher(self) -> FlowMap:
+        """The flow whose velocity another flow map may learn (``distilled``): the diagonal's."""
+        return self.actor.model
+
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The phase's aggregate of the online critics."""
         return self.critic.value(self._aggregate, obs, action)
@@ -258,17 +275,13 @@ class FMQAgent(Agent):
         return self.config.aggregate_offline if offline else self.config.aggregate_online
 
     def _learn_critic(self, key: Key, batch: Transition) -> tuple[TDCritic, Metrics]:
-        config, flow = self.config, self.actor.model
-        next_action = self.critic.next_action(key, config.bootstrap, self._aggregate, flow, batch)
-        return self.critic.update(self._aggregate, batch, next_action)
+        refiner, flow = self.config.bootstrap, self.actor.model
+        return self.critic.learn(key, refiner, self._aggregate, flow, batch)
 
     def _clone(self, key: Key, batch: Transition) -> tuple["FMQAgent", Metrics]:
         key_next, key_flow = jax.random.split(key)
         critic, metrics = self._learn_critic(key_next, batch)
-        (_, flow_metrics), gradient = jax.value_and_grad(
-            lambda f: self.cloning(key_flow, f, batch, self.count), has_aux=True
-        )(self.actor.model)
-        actor = self.actor.step(gradient)
+        actor, flow_metrics = self.cloning.step(key_flow, self.actor, batch, self.count)
         agent = dataclasses.replace(self, actor=actor, critic=critic, count=self.count + 1)
         return agent, metrics | flow_metrics
 

@@ -76,7 +76,9 @@ class FQL:
     tau: float = 0.005
     """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
     optimiser: Adam = Adam()
-    """Optimiser of the velocity, of the actor and of the critics."""
+    """Optimiser of the velocity and of the actor."""
+    critic_optimiser: Adam | None = None
+    """Optimiser of the critics; where None the one above, as in the papers."""
     behaviour: Any = MLPVelocity()
     """Net of the velocity: a net configuration."""
     actor: Any = MLPOneStep()
@@ -108,7 +110,7 @@ class FQL:
             cloning=Cloning(flow_matching_terms(), spec.offline_updates),
             behaviour=Trainable.create(flow, self.optimiser),
             actor=Trainable.create(self.actor.init(key_actor, spec, size), self.optimiser),
-            critic=TDCritic.create(critic, self.optimiser, self.tau),
+            critic=TDCritic.create(critic, self.critic_optimiser or self.optimiser, self.tau),
             count=jnp.zeros((), jnp.int32),
         )
 
@@ -202,6 +204,10 @@ class FQLAgent(Agent):
     def flow(self) -> Flow:
         """The one-step actor; see ``OneStepFlow``."""
         return OneStepFlow(self.actor.model, Integrated(self.behaviour.model, self.config.steps))
+
+    def teacher(self) -> FlowMap:
+        """The flow whose velocity a flow map may learn (``distilled``)."""
+        return self.behaviour.model
 
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The aggregate of the online critics."""

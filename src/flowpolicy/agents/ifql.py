@@ -56,7 +56,9 @@ class IFQL:
     tau: float = 0.005
     """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
     optimiser: Adam = Adam()
-    """Optimiser of the velocity, of the value and of the critics."""
+    """Optimiser of the velocity and of the value."""
+    critic_optimiser: Adam | None = None
+    """Optimiser of the critics; where None the one above, as in the papers."""
     actor: Any = MLPVelocity()
     """Net of the velocity: a net configuration."""
     value: Any = MLPValue()
@@ -89,7 +91,7 @@ class IFQL:
             cloning=Cloning(flow_matching_terms(), spec.offline_updates),
             actor=Trainable.create(flow, self.optimiser),
             implicit=Trainable.create(self.value.init(key_value, spec), self.optimiser),
-            critic=TDCritic.create(critic, self.optimiser, self.tau),
+            critic=TDCritic.create(critic, self.critic_optimiser or self.optimiser, self.tau),
             count=jnp.zeros((), jnp.int32),
         )
 
@@ -144,6 +146,10 @@ class IFQLAgent(Agent):
     def flow(self) -> Flow:
         """The velocity, integrated in ``config.steps`` Euler steps."""
         return Integrated(self.actor.model, self.config.steps)
+
+    def teacher(self) -> FlowMap:
+        """The flow whose velocity a flow map may learn (``distilled``)."""
+        return self.actor.model
 
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The aggregate of the online critics."""

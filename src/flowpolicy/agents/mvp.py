@@ -62,7 +62,9 @@ class MVP:
     tau: float = 0.005
     """Share of the new parameters in the target critic's Polyak average, in (0, 1]; QC's value."""
     optimiser: Adam = Adam()
-    """Optimiser of the flow map and of the critics. The page is silent; QC's value."""
+    """Optimiser of the flow map. The page is silent; QC's value."""
+    critic_optimiser: Adam | None = None
+    """Optimiser of the critics; where None the one above, as in the papers."""
     actor: Any = MLPFlow()
     """Net of the flow map: a net configuration. The page is silent; FMQ's."""
     critic: Any = MLPCritic()
@@ -91,7 +93,7 @@ class MVP:
             config=self,
             cloning=Cloning(terms, spec.offline_updates),
             actor=Trainable.create(flow, self.optimiser),
-            critic=TDCritic.create(critic, self.optimiser, self.tau),
+            critic=TDCritic.create(critic, self.critic_optimiser or self.optimiser, self.tau),
             count=jnp.zeros((), jnp.int32),
         )
 

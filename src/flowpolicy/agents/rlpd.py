@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory, lacking
-from flowpolicy.agents.td import TDCritic
+from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
@@ -75,10 +75,7 @@ class RLPD:
             raise InvalidConfig(
                 f"rlpd needs bc >= 0 and temperature > 0, got {self.bc} and {self.temperature}"
             )
-        if not 0 < self.tau <= 1 or self.ensemble < 1:
-            raise InvalidConfig(
-                f"rlpd needs tau in (0, 1] and ensemble >= 1, got {self.tau} and {self.ensemble}"
-            )
+        check_critic("rlpd", self.tau, self.ensemble)
 
     @property
     def view(self) -> View:
