@@ -9,6 +9,7 @@ from flowpolicy.api import Result, Run, compare, debug, evaluate, report, train
 from flowpolicy.data.collect import collect
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import FlowPolicyError
+from flowpolicy.existing import distil
 from flowpolicy.parts import register
 from flowpolicy.refine import QGBS as qgbs
 from flowpolicy.refine import BestOfN as best_of_n
@@ -47,6 +48,7 @@ __all__ = [
     "collect",
     "compare",
     "debug",
+    "distil",
     "evaluate",
     "one_step",
     "qgbs",

@@ -1,0 +1,84 @@
+"""Going on from what was trained before: a flow of a run on disk becomes a flow map for FMQ."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from flowpolicy.agents import FMQ
+from flowpolicy.agents.distilled import Distilled, lagrangian_distillation
+from flowpolicy.api import Run, free_folder, versions
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.errors import InvalidConfig, InvalidData
+from flowpolicy.flows import Term
+from flowpolicy.parts import name_of
+from flowpolicy.train import loop
+from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.phases import Offline, Online, Phase
+from flowpolicy.train.random import Stream, stream_keys
+from flowpolicy.train.watch import Watch
+from flowpolicy.types import Spec
+
+
+def distil(
+    run: Run | str | Path,
+    target: FMQ,
+    data: Dataset | None = None,
+    *,
+    phases: Sequence[Phase] = (Offline(100_000), Online()),
+    terms: tuple[Term, ...] = lagrangian_distillation(),
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Distils the flow of a run's newest checkpoint into a flow map, from which ``target`` goes on.
+
+    run:     a run of an agent with a velocity and critics: qc, fql or ifql, fmq before its online
+             phase. It is read and left as it is
+    target:  FMQ; chunk, discount, ends, critics, their optimiser and tau must be those of the run
+    data:    offline rows; those of the run's task where None
+    phases:  offline the flow map learns the run's velocity, online FMQ adapts it
+    terms:   the distillation loss, one of ``agents.distilled``'s ..._distillation functions
+    out:     the new run's folder; a new one under ``runs/`` where None
+
+    Task, seeds, batch and evaluation are the run's, and so is the normaliser, whatever the data.
+    Raises ``InvalidConfig`` where run and target do not fit, ``InvalidData`` where the data do not,
+    ``MissingData`` or ``CorruptFile`` where the run cannot be read, all before anything is written.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    old = folder.config()
+    agent = Distilled(old.agent, target, terms, train_source=False)
+    config = dataclasses.replace(old, agent=agent, phases=tuple(phases))
+    spec = dataclasses.replace(folder.spec(), offline_updates=config.offline_updates)
+    dataset = config.task.dataset() if data is None else data
+    _check_data(spec, dataset)
+    start = _start(folder, agent, config.seeds, spec)
+    name = f"distilled-{folder.record().get('run', 'own run')}"
+    record = {"run": name, "from": str(folder.path.resolve()), "versions": versions()}
+    where = free_folder(name) if out is None else Path(out)
+    return loop.run(config, config.task, dataset, where, record=record, watch=watch, start=start)
+
+
+def _check_data(spec: Spec, dataset: Dataset | None) -> None:
+    if dataset is None:
+        return
+    found, wanted = (dataset.obs_shape, dataset.action_size), (spec.obs, spec.action)
+    if found != wanted:
+        raise InvalidData(
+            f"data must be of the run's (observation shape, action size), {wanted}, got {found}"
+        )
+
+
+def _start(folder: RunFolder, agent: Distilled, seeds: tuple[int, ...], spec: Spec) -> Trained:
+    """The run's agents, each with a flow map of its own to be trained."""
+    trained, meta = folder.load()
+    keys = stream_keys(seeds, Stream.INIT)
+    old = folder.spec()
+    new = jax.eval_shape(jax.vmap(lambda key: agent.source.init(key, old)), keys)
+    if meta["online"] and jax.tree.structure(new) != jax.tree.structure(trained.agents):
+        raise InvalidConfig(
+            f"{folder.path}: {name_of(agent.source)} is another agent once it is online, and this "
+            "run is; give a run that ends before its online phase"
+        )
+    around = jax.jit(jax.vmap(lambda key, source: agent.around(key, source, spec)))
+    return Trained(around(keys, trained.agents), trained.normaliser)
