@@ -1,6 +1,7 @@
 """Comparing real runs, from the command line and in Python: toy runs of seconds."""
 
 import csv
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,33 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.cli import main
+from flowpolicy.envs.base import Env
+from flowpolicy.envs.toy import PointMass
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
+from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
 from quick import quick_compilation
 
 QGBS = "qgbs(beam=2, branches=2)"
+
+
+@fp.register("point_mass_with_modes")
+@dataclasses.dataclass(frozen=True)
+class WithModes:
+    """The point mass, with two made-up modes of its first action."""
+
+    name: str = "point-mass"
+    modes: tuple[tuple[float, ...], ...] = ((-0.5, 0.0), (0.5, 0.0))
+
+    @property
+    def playable(self) -> bool:
+        return True
+
+    def dataset(self) -> fp.Dataset:
+        return PointMassTask(rows=300).dataset()
+
+    def env(self) -> Env:
+        return PointMass()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,6 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         fp.train(
             "toy/fmq",
             out=root / name,
+            task=WithModes(),
             phases=(fp.Offline(10), fp.Online(60, start_after=0)),
             batch=8,
             block=10,
@@ -80,6 +104,10 @@ def test_evaluate_measures_and_the_page_shows_episodes_and_cost(
     assert float(measured["ms_p50"]) > 0
     assert rows["toy/fmq, eta=0.5"]["nfe"] == ""
     assert not (runs[0] / "report.html").exists()
+    with (tmp_path / "two" / "modes.csv").open(newline="") as file:
+        kept = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(kept) == set(rows)
+    assert all(row["stated"] == "2" and 0 <= float(row["kept"]) <= 2 for row in kept.values())
 
 
 def test_one_run_is_reported_as_before(runs: list[Path], tmp_path: Path) -> None:

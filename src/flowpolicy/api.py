@@ -312,9 +312,16 @@ def report(*given: AnyRun, out: str | Path | None = None, episodes: bool = True)
 def _report_comparison(found: Comparison, out: Path, episodes: bool) -> Path:
     from flowpolicy.report.comparison_html import write_comparison
     from flowpolicy.report.gallery import example
+    from flowpolicy.report.modes import modes_kept
 
-    examples = [example(cell) for cell in found.cells] if episodes else []
-    return write_comparison(found, out, papers=_papers(found), examples=examples)
+    cells = found.cells if episodes else ()
+    return write_comparison(
+        found,
+        out,
+        papers=_papers(found),
+        examples=[example(cell) for cell in cells],
+        modes=[kept for cell in cells if (kept := modes_kept(cell)) is not None],
+    )
 
 
 def _papers(found: Comparison) -> dict[tuple[str, str], Any]:

@@ -9,8 +9,8 @@ import pytest
 from run_folders import SETTINGS, write_run
 from test_html import Reader
 
-from flowpolicy.errors import CorruptFile
-from flowpolicy.report import comparison_tables, costs, methods, page, unlike
+from flowpolicy.errors import CorruptFile, InvalidData
+from flowpolicy.report import comparison_tables, costs, methods, modes, page, unlike
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_html import write_comparison
 from flowpolicy.report.gallery import Example, example
@@ -30,6 +30,7 @@ SECTIONS = [
     "curves",
     "speedup",
     "cost",
+    "modes",
     "paper",
     "page",
     "gallery",
@@ -99,7 +100,7 @@ def test_every_table_is_a_file_of_the_same_numbers(folders, tmp_path):
     files = {path.stem for path in (tmp_path / "page").iterdir()}
     assert files == {
         "success", "overall", "paired", "improvement", "speedup", "cost", "page", "page_qgbs",
-        "departures", "curves", "profile",
+        "departures", "curves", "profile", "modes",
     }  # fmt: skip
     shown = Reader(out.read_text(encoding="utf-8")).text
     for row in rows_of(tmp_path / "page" / "success.csv"):
@@ -188,12 +189,16 @@ def test_what_is_not_the_same_in_all_runs_is_told(tmp_path):
     two = write_run(
         tmp_path / "two", f"mvp/{TASK}", LOW, settings={"task": task}, versions=versions
     )
-    runs = compared(one, two).runs
-    told = "\n".join(unlike.differences(runs))
+    cells = compared(one, two).cells
+    told = "\n".join(unlike.differences(cells))
     assert f"success and reward timing: pre in {one}; post in {two}" in told
     assert f"ogbench: 1.2.2 in {one}; 1.1.2 in {two}" in told
     assert "jax" not in told
-    assert unlike.differences(runs[:1]) == ()
+    assert "seeds" not in told
+    assert unlike.differences(cells[:1]) == ()
+    three = write_run(tmp_path / "three", f"qc/{TASK}", {5: LOW[0]})
+    (seeds,) = unlike.differences(compared(one, three).cells)
+    assert seeds == f"seeds on {TASK}: 0, 1, 2 of fmq; 5 of qc"
     out = write_comparison(compared(one, two), tmp_path / "page.html")
     assert "1.1.2 in" in Reader(out.read_text(encoding="utf-8")).text
 
@@ -229,6 +234,21 @@ def test_costs_are_read_strictly(tmp_path):
     (run / "costs.csv").write_text(",".join(costs.COLUMNS) + "\nown,many,1,1,1,cpu\n")
     with pytest.raises(CorruptFile, match="many"):
         costs.read_costs(run)
+
+
+def test_modes_are_counted_by_where_actions_lie():
+    centres = np.array([[-0.5, 0.0], [0.5, 0.0]])
+    at = {name: np.array(place) for name, place in (("left", [-0.4, 0.1]), ("right", [0.5, 0]))}
+    far = np.array([[0.5, 0.9]])  # nearest to the right one, and not at it
+    left, right = np.tile(at["left"], (60, 1)), np.tile(at["right"], (40, 1))
+    assert modes.count(np.concatenate([left, right]), centres) == 2
+    assert modes.count(left, centres) == 1
+    assert modes.count(np.concatenate([left, np.tile(far, (40, 1))]), centres) == 1
+    # 5 % count, less does not.
+    assert modes.count(np.concatenate([np.tile(left[:1], (95, 1)), right[:5]]), centres) == 2
+    assert modes.count(np.concatenate([np.tile(left[:1], (96, 1)), right[:4]]), centres) == 1
+    with pytest.raises(InvalidData, match="at least two"):
+        modes.count(left, centres[:1])
 
 
 def test_markup_in_a_run_is_text(tmp_path):

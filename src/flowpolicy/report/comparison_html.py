@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from flowpolicy.report import comparison_figures, page, scenes, style
 from flowpolicy.report.comparison import Comparison
-from flowpolicy.report.comparison_tables import LEVELS, Table, tables
+from flowpolicy.report.comparison_tables import LEVELS, Table, modes_table, tables
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.document import Picture, png_picture, render, svg_picture, write_whole
 from flowpolicy.report.figures import learning_curve
 from flowpolicy.report.gallery import Example
 from flowpolicy.report.material import Rollout
 from flowpolicy.report.methods import shown
+from flowpolicy.report.modes import Modes
 from flowpolicy.report.unlike import Settings, differences
 
 _TEMPLATE = "comparison.html.j2"
@@ -32,15 +33,17 @@ def write_comparison(
     *,
     papers: Mapping[tuple[str, str], Settings] | None = None,
     examples: Sequence[Example] = (),
+    modes: Sequence[Modes] = (),
 ) -> Path:
     """Writes the page ``out`` and its tables into the folder of the same name without the ending.
 
     papers:   settings of the named runs at the paper's size, by (base of the method, task)
     examples: the gallery; empty for none
+    modes:    what is known of modes kept; empty where no task states them
 
     Returns ``out``. Each file is complete or not there.
     """
-    made = tables(comparison, papers or {})
+    made = {**tables(comparison, papers or {}), "modes": modes_table(modes)}
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in made.items():
@@ -60,7 +63,7 @@ def render_comparison(
         methods=comparison.methods,
         tasks=comparison.tasks,
         runs=[_run(run) for run in comparison.runs],
-        differences=differences(comparison.runs),
+        differences=differences(comparison.cells),
         missing=_missing(comparison),
         few_seeds=_few_seeds(comparison),
         pictures=_pictures(comparison),

@@ -13,6 +13,7 @@ from flowpolicy.report import page
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.methods import Cell
+from flowpolicy.report.modes import Modes
 from flowpolicy.report.scores import Protocol, final, last_three
 from flowpolicy.report.statistics import Interval
 from flowpolicy.report.unlike import Settings, departures
@@ -67,6 +68,12 @@ def tables(
         "profile": lambda: _profile(comparison),
     }
     return {name: make() for name, make in made.items()}
+
+
+def modes_table(modes: Sequence[Modes]) -> Table:
+    """Modes kept, mean over seeds."""
+    rows = [(m.task, m.method, len(m.kept), m.stated, float(np.mean(m.kept))) for m in modes]
+    return Table(("task", "method", "seeds", "stated", "kept"), tuple(rows))
 
 
 def _success(comparison: Comparison) -> Table:

@@ -21,11 +21,13 @@ class Departure(NamedTuple):
     paper: str
 
 
-def differences(runs: Sequence[RunFiles]) -> tuple[str, ...]:
+def differences(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Sentences, one a thing that is not the same in all runs and is no part of the method.
 
-    Things: reward timing, data, versions, device, commit, budget, batch, evaluation, seeds.
+    Things: reward timing, data, versions, device, commit, budget, batch, evaluation; and, of
+    methods on one task, their seeds.
     """
+    runs = tuple({run.path: run for cell in cells for run in cell.runs}.values())
     notes = []
     for what, get in _shared_things(runs).items():
         groups: dict[str, list[str]] = {}
@@ -34,7 +36,19 @@ def differences(runs: Sequence[RunFiles]) -> tuple[str, ...]:
         if len(groups) > 1:
             told = "; ".join(f"{value} in {', '.join(paths)}" for value, paths in groups.items())
             notes.append(f"{what}: {told}")
-    return tuple(notes)
+    return (*notes, *_other_seeds(cells))
+
+
+def _other_seeds(cells: Sequence[Cell]) -> list[str]:
+    notes = []
+    for task in sorted({cell.task for cell in cells}):
+        groups: dict[str, list[str]] = {}
+        for cell in (c for c in cells if c.task == task):
+            groups.setdefault(", ".join(map(str, sorted(cell.origin))), []).append(cell.method)
+        if len(groups) > 1:
+            told = "; ".join(f"{seeds} of {', '.join(who)}" for seeds, who in groups.items())
+            notes.append(f"seeds on {task}: {told}")
+    return notes
 
 
 def departures(
@@ -69,7 +83,7 @@ def _shared_things(runs: Sequence[RunFiles]) -> dict[str, Callable[[RunFiles], s
     for name in versions:
         things[name] = lambda run, name=name: str(_versions(run).get(name, "not recorded"))
     things["commit"] = lambda run: str(run.config.get("commit") or "not recorded")[:12]
-    for field in ("phases", "batch", "evaluation", "seeds"):
+    for field in ("phases", "batch", "evaluation"):
         things[field] = lambda run, field=field: _field(run, field)
     return things
 
