@@ -17,7 +17,7 @@ from flowpolicy.refine import OneStep as one_step
 from flowpolicy.refine import TrustRegion as trust_region
 from flowpolicy.refine import TrustRegionBox as trust_region_box
 from flowpolicy.runs import OGBench
-from flowpolicy.studies import sweep_refiner
+from flowpolicy.studies import diagnose, sweep_refiner
 from flowpolicy.train.phases import Offline, Online, RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.types import Spec, Transition
@@ -48,6 +48,7 @@ __all__ = [
     "collect",
     "compare",
     "debug",
+    "diagnose",
     "distil",
     "evaluate",
     "one_step",

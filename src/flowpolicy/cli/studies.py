@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicy import parts, studies
+from flowpolicy.report.findings import Diagnosis, Estimate
 from flowpolicy.report.sweep import SweepRow
 
 
@@ -51,6 +52,86 @@ def sweep_refiner(arguments: list[str]) -> int:
         f"Written: {options.run / 'sweep.csv'}, {options.run / 'sweep.json'}"
     )
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnoseOptions:
+    """Is the closed form what it says? On the critic and the map of a run's newest checkpoint."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder; diagnose.html and diagnose.json are written into it."""
+    refiners: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...")] = ()
+    """Whose Q and success are told; six if none is given. The first is the others' measure."""
+    etas: tuple[float, ...] = studies.ETAS
+    """Radii of the trust region."""
+    states: int = 64
+    """States, drawn from the offline rows."""
+    episodes: int = 20
+    """Episodes played with each refiner; 0 for none."""
+    seed: int | None = None
+    """Which of the run's seeds; its first if not given."""
+
+
+def diagnose(arguments: list[str]) -> int:
+    """Prints a summary and says where the page is."""
+    options = tyro.cli(DiagnoseOptions, args=arguments, prog="flowpolicy diagnose")
+    found = studies.diagnose(
+        options.run,
+        [parts.parse(text) for text in options.refiners] or studies.REFINERS,
+        etas=options.etas,
+        states=options.states,
+        episodes=options.episodes,
+        seed=options.seed,
+    )
+    _print_radii(found)
+    _print_map(found)
+    _print_refiners(found)
+    for name, why in found.absent.items():
+        print(f"left out: {name}: {why}")
+    print(f"Written: {options.run / 'diagnose.html'}, {options.run / 'diagnose.json'}")
+    return 0
+
+
+def _print_radii(found: Diagnosis) -> None:
+    names = ("predicted", "theorem", "ball", "clipped", "box", "ball_in_box")
+    table = _table("mean change of Q (errors are on the page)", "eta", *names)
+    for row in found.radii:
+        table.add_row(f"{row.eta:g}", *(f"{getattr(row, name).mean:.3g}" for name in names))
+    Console().print(table)
+
+
+def _print_map(found: Diagnosis) -> None:
+    if found.end_points is not None:
+        ends = found.end_points
+        print(
+            f"one jump ends {_pm(ends.apart)} from the integrated flow (two samples are "
+            f"{_pm(ends.spread)} apart); its Q is {_pm(ends.q)} more"
+        )
+    if found.agreement is not None:
+        laws = found.agreement
+        away = ", ".join(f"r = {p.r:g}: {p.to_data:.3g}" for p in laws.pushed)
+        print(f"energy distance to the data (noise +- {2 * laws.noise.std:.2g}): {away}")
+
+
+def _print_refiners(found: Diagnosis) -> None:
+    table = _table("refiners", "refiner", "Q", "over the first", "success", "Q less return")
+    for row in found.acting:
+        success = "" if row.success is None else f"{row.success:.2f}"
+        over = "" if row.excess_low is None else f"{row.excess_low:.3g} to {row.excess_high:.3g}"
+        table.add_row(_short(row.refiner), _pm(row.q), _pm(row.q_over_first), success, over)
+    Console().print(table)
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _pm(value: Estimate) -> str:
+    return f"{value.mean:.3g} +- {value.error:.1g}"
 
 
 def _short(refiner: str) -> str:
