@@ -152,8 +152,13 @@ def test_data_commands(collected: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs by part of a name; parts with a sentence each."""
+    """A line for each family; runs by part of a name; parts with a sentence each."""
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert "fmq/TASK" in text
+    assert "cube-single-task1...5" in text
+    assert "mini/fmq/TASK" not in text
     assert main(["list", "cube-triple-task4"]) == 0
-    assert "fmq/cube-triple-task4" in capsys.readouterr().out
+    assert "mini/fmq/cube-triple-task4" in capsys.readouterr().out
     assert main(["list", "--parts"]) == 0
     assert "best_of_n" in capsys.readouterr().out

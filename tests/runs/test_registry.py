@@ -9,7 +9,8 @@ from flowpolicy import parts, runs
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.errors import InvalidConfig, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
-from flowpolicy.runs.registry import TASKS, summary
+from flowpolicy.runs import summary
+from flowpolicy.runs.paper import PAGE, TASKS
 from flowpolicy.train.task import Task
 from flowpolicy.values import mean, member, minimum
 
@@ -17,7 +18,7 @@ from flowpolicy.values import mean, member, minimum
 def test_every_run_can_be_built_written_and_read():
     """As JSON and as text; its agent and task are what the loop asks for."""
     names = runs.names()
-    assert len(names) == len(set(names)) > 200
+    assert len(names) == len(set(names)) > 3000
     for name in names:
         run = runs.get(name)
         assert run.name == name
@@ -25,8 +26,10 @@ def test_every_run_can_be_built_written_and_read():
         assert isinstance(run.config.agent, AgentConfig)
         assert isinstance(run.config.task, Task)
         assert run.config.task.name in (name.rsplit("/", 1)[-1], "point-mass")
-    for name in ("toy/fmq", "fmq/cube-single-task1", "mini/bc/scene-task5"):
-        config = runs.get(name).config
+    for family in runs.families():
+        config = runs.get(
+            f"{family.name}/{family.tasks[-1]}" if family.tasks else family.name
+        ).config
         assert parts.decode(parts.encode(config)) == config
         assert parts.parse(parts.describe(config)) == config
 
@@ -38,6 +41,7 @@ def test_the_papers_setting():
         fp.Offline(1_000_000), fp.Online(1_000_000, updates_per_step=1, start_after=5_000),
     )  # fmt: skip
     assert (config.batch, config.evaluation.every, config.evaluation.episodes) == (256, 100_000, 50)
+    assert config.task.timing == "mixed"
     agent = config.agent
     assert (agent.chunk, agent.discount, agent.ensemble, agent.tau) == (5, 0.99, 2, 0.005)
     assert (agent.act, agent.bootstrap) == (BestOfN(32), BestOfN(32))
@@ -51,10 +55,68 @@ def test_the_papers_setting():
     assert (agent.aggregate_offline, agent.clip_endpoint) == (minimum, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("qc/cube-triple-task4", {"act": BestOfN(32), "aggregate": mean, "steps": 10}),
+        ("qc/puzzle-3x3-task1", {"act": BestOfN(64), "bootstrap": BestOfN(64)}),
+        ("bfn/scene-task4", {"act": BestOfN(4), "chunk": 1}),
+        ("qc-fql/cube-triple-task2", {"alpha": 100.0, "chunk": 5}),
+        ("qc-fql/scene-task5", {"alpha": 300.0, "discount": 0.99}),
+        ("fql/humanoidmaze-medium-task3", {"alpha": 100.0, "discount": 0.995, "chunk": 1}),
+        ("fql/antmaze-giant-task4", {"alpha": 10.0, "discount": 0.995}),
+        ("fql/puzzle-3x3-task2", {"alpha": 1000.0}),
+        ("qc-rlpd/cube-double-task4", {"chunk": 5, "bc": 0.01, "ensemble": 10}),
+        ("mvp/cube-double-task4", {"weight": 1.0, "act": BestOfN(32)}),
+    ],
+)
+def test_the_papers_values_for_an_environment(name, values):
+    """Those of QC's and FQL's tables."""
+    agent = runs.get(name).config.agent
+    assert {field: getattr(agent, field) for field in values} == values
+
+
+def test_methods_of_one_protocol_differ_in_the_method_alone():
+    """Same task, budget, batch and draw; RLPD's half offline share and missing offline phase are
+    its method's."""
+    for prefix, shared in (("", "qc"), ("mini/", "mini/fmq")):
+        base = runs.get(f"{shared}/scene-task4").config
+        for family in runs.families():
+            if not family.tasks or family.name.startswith("mini/") != bool(prefix):
+                continue
+            config = runs.get(f"{family.name}/scene-task4").config
+            assert (config.task, config.batch, config.normaliser) == (
+                base.task, base.batch, base.normaliser,
+            )  # fmt: skip
+            (steps,) = {run.phases[-1].env_steps for run in (config, base)}  # pyright: ignore
+            assert steps
+            if "rlpd" not in family.name:
+                assert (config.phases, config.draw) == (base.phases, base.draw)
+    sparse = [task for task in TASKS if runs.get(f"qc/{task}").config.task.sparse]
+    assert {task.rpartition("-task")[0] for task in sparse} == {"scene", "puzzle-3x3"}
+
+
+def test_a_small_run_is_the_paper_s_method_with_small_nets():
+    """Nets, candidates of the TD target and optimisers, also of an agent inside another."""
+    for name in ("qc", "fql", "mvp", "fmq-from-qc", "rlpd", "bc"):
+        big = runs.get(f"{name}/cube-single-task1").config.agent
+        little = runs.get(f"mini/{name}/cube-single-task1").config.agent
+        assert type(little) is type(big)
+        assert "512" not in parts.describe(little)
+        assert "width=256, depth=3" in parts.describe(little)
+        for field in {"act", "steps", "alpha", "weight", "aggregate", "chunk"}:
+            assert getattr(little, field, None) == getattr(big, field, None)
+
+
 def test_every_task_has_every_family():
-    """Forty tasks of OGBench, seven families, and the toy."""
+    """Forty tasks of OGBench, in the paper's size and small, those of FMQ's page among them."""
     assert len(TASKS) == 40
-    assert len([name for name in runs.names() if name.endswith("/puzzle-3x3-task4")]) == 7
+    assert set(PAGE) < set(TASKS)
+    big = {family.name for family in runs.families() if family.tasks}
+    assert {name for name in big if f"mini/{name}" in big} | {
+        name for name in big if name.startswith("mini/")
+    } == big
+    assert all(family.tasks in ((), TASKS) for family in runs.families())
 
 
 def test_unknown_and_taken_names():

@@ -19,26 +19,47 @@ class ListOptions:
     """The named runs."""
 
     match: Annotated[str, tyro.conf.Positional] = ""
-    """Only names that contain this text."""
+    """Only names that contain this text; one line for each family of runs if not given."""
     parts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """List the parts that options are made of instead: refiners, terms, nets, laws."""
 
 
 def list_runs(arguments: list[str]) -> int:
-    """Prints names and what they are."""
+    """Prints names and what they are; without a text to match, a line for each family."""
     options = tyro.cli(ListOptions, args=arguments, prog="flowpolicy list")
+    console = Console()
     if options.parts:
         rows = [(name, parts.first_line(name)) for name in parts.names()]
+    elif options.match:
+        rows = [(name, runs.summary(name)) for name in runs.names()]
     else:
-        rows = [(name, runs.get(name).summary) for name in runs.names()]
+        shown = [f for f in runs.families() if not f.name.startswith("mini/")]
+        rows = [(f"{f.name}/TASK" if f.tasks else f.name, f.summary) for f in shown]
     rows = [row for row in rows if options.match in row[0]]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column()
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console.print(table)
+    if not options.parts and not options.match:
+        tasks = dict.fromkeys(task for family in runs.families() for task in family.tasks)
+        console.print(
+            f"\nTASK is one of {_ranges(list(tasks))}.\n"
+            "mini/ before a name is the same method at a size that two cores train in minutes.\n"
+            "flowpolicy list TEXT shows the names that contain TEXT.",
+            highlight=False,
+        )
     return 0 if rows else 2
+
+
+def _ranges(tasks: list[str]) -> str:
+    """``cube-single-task1`` to ``-task5`` as ``cube-single-task1...5``."""
+    numbers: dict[str, list[str]] = {}
+    for task in tasks:
+        head, _, number = task.rpartition("-task")
+        numbers.setdefault(head, []).append(number)
+    return ", ".join(f"{head}-task{n[0]}...{n[-1]}" for head, n in numbers.items())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,31 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs.registry import NamedRun, add, get, names
+from flowpolicy.runs import mini, paper, toy
+from flowpolicy.runs.registry import (
+    Family,
+    NamedRun,
+    add,
+    add_family,
+    families,
+    get,
+    names,
+    summary,
+)
 from flowpolicy.runs.tasks import OGBench, PointMassTask
 
-__all__ = ["NamedRun", "OGBench", "PointMassTask", "add", "get", "names"]
+__all__ = [
+    "Family",
+    "NamedRun",
+    "OGBench",
+    "PointMassTask",
+    "add",
+    "add_family",
+    "families",
+    "get",
+    "names",
+    "summary",
+]
+
+paper.register()
+mini.register()
+toy.register()

@@ -1,0 +1,71 @@
+"""The papers' protocol as data: every method on OGBench's tasks, at the papers' size.
+
+A million offline updates, then a million environment steps, with updates from step 5 000 on;
+50 episodes every 100 000; batches of 256; official data sets (``flowpolicy data`` says where they
+are looked for). Rewards and success have the timing of OGBench 1.1.2, under which the papers'
+numbers were made; scene and puzzle-3x3 pay for the whole task alone (QC's commands), which FMQ's
+page does not say of its own runs but its numbers of QC agree with.
+
+The tasks of FMQ's page are ``PAGE``; robomimic's can and square are not among our tasks.
+"""
+
+from flowpolicy.agents import FMQ, MVP
+from flowpolicy.runs import registry
+from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
+from flowpolicy.runs.tasks import OGBench
+from flowpolicy.train.phases import Evaluation, RunConfig
+
+ENVIRONMENTS = (
+    "cube-single",
+    "cube-double",
+    "cube-triple",
+    "scene",
+    "puzzle-3x3",
+    "pointmaze-medium",
+    "antmaze-giant",
+    "humanoidmaze-medium",
+)
+TASKS = tuple(f"{env}-task{i}" for env in ENVIRONMENTS for i in range(1, 6))
+"""OGBench tasks that have named runs; ``OGBench(task=...)`` takes any other."""
+
+PAGE = (
+    "cube-double-task3",
+    "cube-double-task4",
+    "cube-triple-task3",
+    "cube-triple-task4",
+    "scene-task4",
+    "scene-task5",
+    "humanoidmaze-medium-task3",
+    "humanoidmaze-medium-task4",
+    "antmaze-giant-task4",
+    "antmaze-giant-task5",
+)
+"""The OGBench tasks of the table on FMQ's page."""
+
+SPARSE = ("scene", "puzzle-3x3")
+
+
+def environment(task: str) -> str:
+    """``cube-single`` of ``cube-single-task1``."""
+    return task.rpartition("-task")[0]
+
+
+def paper_run(method: Method, task: str) -> RunConfig:
+    """``method`` on ``task`` with the papers' budget."""
+    env = environment(task)
+    return RunConfig(
+        agent=method.agent(env),
+        task=OGBench(task, timing="mixed", sparse=env in SPARSE),
+        phases=method.phases,
+        draw=method.draw,
+        evaluation=Evaluation(refiners=method.refiners),
+    )
+
+
+def register() -> None:
+    """Every method on every task."""
+    fmq = FMQ()
+    for method in (*compared(fmq), *controls(fmq), *objectives(fmq, MVP()), *from_flows(fmq)):
+        registry.add_family(
+            method.name, method.summary, TASKS, lambda task, method=method: paper_run(method, task)
+        )
