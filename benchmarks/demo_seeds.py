@@ -70,7 +70,7 @@ def run(seed: int, out: Path, *, tiny: bool) -> dict[str, Any]:
 def train(seed: int, out: Path, *, tiny: bool) -> None:
     """The demo's run for one seed; its data are collected where they are missing."""
     task, changes = runs.get(RUN).config.task, {}
-    file, rows = ogbench.default_path(ogbench.dataset_of(task.task), task.rows), task.rows
+    file, rows = ogbench.default_path(ogbench.dataset_of(ENVIRONMENT), task.rows), task.rows
     if tiny:
         file, rows = out / "play.npz", 2_000
         changes = {**TINY, "task": dataclasses.replace(task, rows=0, file=str(file))}
