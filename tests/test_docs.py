@@ -55,9 +55,18 @@ def test_an_algorithm_from_outside_the_package_learns_and_loads(
     assert min(sum(a[0] for a in actions), sum(a[1] for a in actions)) / 64 > 0.15
 
 
+def test_the_closed_form_s_example_is_right(tmp_path: Path) -> None:
+    """The numbers in its comments are checked by the block itself; here to two digits."""
+    (text,) = blocks("docs/closed_form.md")
+    space = run_block(text, tmp_path)
+    for name, numbers in (("theorem", (0.3, 1.3)), ("clipped", (0.3, 1.0)), ("boxed", (0.49, 1.0))):
+        assert space[name].tolist() == pytest.approx(numbers, abs=0.005)
+
+
 def test_documents_name_files_that_exist() -> None:
     """Relative links of the documents lead somewhere."""
-    for name in ("README.md", "docs/tour.md", "docs/notation.md", "docs/add_an_algorithm.md"):
+    pages = ("tour", "notation", "add_an_algorithm", "closed_form")
+    for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"

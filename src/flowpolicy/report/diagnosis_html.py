@@ -59,10 +59,9 @@ def gains(radii: Sequence[Radius]) -> Figure:
         left, right = figure.subplots(1, 2)
         eta = [row.eta for row in radii]
         for name, (label, colour, line) in GAINS.items():
-            mean = np.array([getattr(row, name).mean for row in radii])
-            error = np.array([getattr(row, name).error for row in radii])
-            left.plot(eta, mean, line, color=colour, label=label)
-            left.fill_between(eta, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.12)
+            left.plot(
+                eta, [getattr(row, name).mean for row in radii], line, color=colour, label=label
+            )
         for name, optimum in (
             ("theorem", "ball"), ("clipped", "ball_in_box"), ("box", "ball_in_box"),
         ):  # fmt: skip
