@@ -1,11 +1,13 @@
 """What the documents show runs as it stands there."""
 
+import dataclasses
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 
+from flowpolicy import parts, runs
 from flowpolicy.data.collect import collect
 
 ROOT = Path(__file__).parent.parent
@@ -70,3 +72,21 @@ def test_documents_name_files_that_exist() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
+
+
+def test_the_translation_of_flags_names_parts_and_fields_that_exist() -> None:
+    """Every ``part(field=...)`` of docs/from_qc.md is one, and every run it names is registered."""
+    text = (ROOT / "docs/from_qc.md").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    calls = re.findall(r"(?<![\w.])([a-z_]+)\(([^()]*)\)", " ".join(re.findall(r"`([^`]+)`", text)))
+    checked = 0
+    for name, arguments in calls:
+        known = {f.name for f in dataclasses.fields(parts.lookup(name))}
+        fields = set(re.findall(r"(\w+)=", arguments))
+        assert fields <= known, (name, fields)
+        checked += len(fields)
+    assert checked > 20
+    families = {family.name for family in runs.families()}
+    named = set(re.findall(r"`([a-z-]+)/TASK`", text))
+    assert len(named) > 10
+    assert named <= families
