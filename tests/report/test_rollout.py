@@ -5,7 +5,7 @@ import pytest
 
 from flowpolicy.envs.base import Step
 from flowpolicy.errors import InvalidData
-from flowpolicy.report.rollout import record_rollout, trace_flow
+from flowpolicy.report.rollout import record_examples, record_rollout, trace_flow
 
 
 class Line:
@@ -70,6 +70,25 @@ def test_frames_are_capped_by_drawing_less_often():
     assert len(rollout.frames) <= 6
     assert rollout.frame_steps[0] == 0
     assert rollout.frame_steps[-1] == 50
+
+
+def test_examples_are_the_first_success_and_the_first_failure():
+    env = Line({3: 40, 4: 2, 5: 1000, 6: 2})
+    success, failure = record_examples(always_right, env, seeds=[3, 4, 5, 6], track=track)
+    assert (success.seed, success.success_step) == (3, 40)
+    assert (failure.seed, failure.success, failure.length) == (5, False, 50)
+    # Nothing is played once there is one of each; both say what was tried.
+    assert success.tried == failure.tried == (3, 4, 5)
+    assert success.solved == failure.solved == (3, 4)
+    assert success.frame_steps[-1] == 40
+    assert len(failure.paths["point"]) == 51
+
+
+def test_a_kind_that_does_not_occur_has_no_example():
+    assert record_examples(always_right, Line({0: 1, 1: 2}), seeds=[0, 1])[1] is None
+    assert record_examples(always_right, Line({0: 99}), seeds=[0])[0] is None
+    with pytest.raises(InvalidData, match="seed"):
+        record_examples(always_right, Line({}), seeds=[])
 
 
 def test_without_a_success_the_highest_return_is_shown():
