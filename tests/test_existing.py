@@ -59,7 +59,8 @@ def test_a_run_becomes_fmq(trained, tmp_path):
     """The source and the normaliser are the run's to the bit, the map is new, FMQ ends it."""
     before = {path: path.read_bytes() for path in trained.path.rglob("*") if path.is_file()}
     phases = (fp.Offline(10), fp.Online(8, start_after=0))
-    half = fp.distil(trained.path, FMQ, phases=phases[:1], out=tmp_path / "half")
+    other = PointMassTask(rows=150, seed=9).dataset()  # whose mean and deviation are not the run's
+    half = fp.distil(trained.path, FMQ, other, phases=phases[:1], out=tmp_path / "half")
     (old, _), (new, meta) = trained.load(), half.load()
     for a, b in zip(
         _arrays(old), _arrays(type(old)(new.agents.source, new.normaliser)), strict=True

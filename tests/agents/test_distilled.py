@@ -115,7 +115,8 @@ class Known(eqx.Module):
 def test_an_agents_one_jump_becomes_the_sources_integral():
     """A net of 24 units after 600 updates: X_{0,1}(a) against exp(-RATE) a for a ~ N(0, I).
 
-    Root mean square error below 0.05 of the action's 0.22 (0.02); before training above 0.2.
+    Root mean square error below 0.07 (0.046), where the action's own is 0.22; before training above
+    0.5 (0.86).
     """
     config = setup.config(
         "distilled",
@@ -144,8 +145,8 @@ def test_an_agents_one_jump_becomes_the_sources_integral():
         a1 = jax.vmap(lambda a: agent.flow().flow(zero, one, a, jnp.zeros(setup.OBS)))(a0)
         return jnp.sqrt(jnp.mean(jnp.square(a1 - np.exp(-RATE) * a0)))
 
-    assert error(agent) > 0.2
-    assert error(train(agent)) < 0.05
+    assert error(agent) > 0.5
+    assert error(train(agent)) < 0.07
 
 
 def test_the_source_trains_as_it_does_alone_or_not_at_all():
