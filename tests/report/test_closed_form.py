@@ -56,6 +56,16 @@ def test_the_ascent_finds_the_optimum_and_bounds_what_is_missing(key, eta, boxed
         assert found.agree == 1.0
 
 
+def test_the_gap_is_what_the_slope_at_the_end_still_promises(key):
+    """At a kink the ascent ends beside the optimum and the slope goes on: gap >= what is missing,
+    and about the way to the ball's far rim."""
+    q = lambda a: -jnp.abs(a[0] - 0.05)  # noqa: E731
+    found = climb(key, q, jnp.zeros(2), jnp.float32(0.5), NO_BOX)
+    assert found.gain == pytest.approx(0.05, abs=2e-3)
+    assert 0.44 < found.gap < 0.56
+    assert found.gain + found.gap >= 0.05
+
+
 def test_restarts_tell_two_hills_apart(key):
     """Q has a low hill uphill and a high one behind: the ascent finds the high one, and not every
     start does."""
