@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import flops, measure
+from benchmarks import comparison, flops, measure
 
 from flowpolicy.agents import FMQ
 from flowpolicy.flows import OnDiagonal, Term, diagonal
@@ -101,3 +103,23 @@ def test_results_are_strict_json(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["machine"]["platform"] == "cpu"
     with pytest.raises(ValueError, match="JSON"):
         measure.write("name", {"x": float("nan")})
+
+
+@pytest.mark.slow
+def test_the_comparison_keeps_what_a_report_needs_and_runs_nothing_twice(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two tiny runs; a second call finds both and prints a row for each way of acting."""
+    places = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "kept")]
+    what = ["--tiny", "--methods", "fmq", "qc", "--tasks", "cube-single-task1", "--seeds", "1"]
+    assert comparison.main([*what, *places]) == 0
+    shutil.rmtree(tmp_path / "runs")
+    capfd.readouterr()
+    assert comparison.main([*what, *places]) == 0
+    told = capfd.readouterr().out
+    assert "2 of 2 runs are done" in told
+    for way in ("mini/fmq:", "mini/fmq + QGBS:", "mini/qc:"):
+        assert f"cube-single-task1  {way}" in told
+    assert not (tmp_path / "runs").exists()
+    kept = {path.name for path in (tmp_path / "kept" / "fmq-cube-single-task1-seed0").iterdir()}
+    assert kept == {"config.json", "evaluations.csv", "costs.csv", "machine.json"}

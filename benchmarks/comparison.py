@@ -1,0 +1,134 @@
+"""The small protocol's comparison: ``python -m benchmarks.comparison [--tasks ...] [--seeds N]``.
+
+One process a run, one after the other, seed by seed, so that a comparison that is stopped half way
+is a fair one of fewer seeds. What a finished run leaves in ``results/comparison`` (configuration,
+evaluations, costs, machine; no checkpoint) is enough for ``flowpolicy report``, and a run that is
+there is not run again. ``README.md`` says what the protocol is.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import flowpolicy as fp
+from benchmarks.measure import RESULTS, machine
+from flowpolicy import runs
+from flowpolicy.data import ogbench
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("fmq", "mvp", "qc", "fql")
+QGBS_TOO = ("fmq", "mvp")
+"""Methods whose evaluations are played by QGBS as well: six columns from four runs."""
+TASKS = ("cube-single-task1", "cube-single-task2")
+KEPT = ("config.json", "evaluations.csv", "costs.csv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run: ``mini/<method>/<task>`` with one seed."""
+
+    method: str
+    task: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return f"{self.method}-{self.task}-seed{self.seed}"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what is missing and prints the table of all that is there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after as many")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "comparison")
+    parser.add_argument("--results", type=Path, default=RESULTS / "comparison")
+    parser.add_argument("--tiny", action="store_true", help="a check of this script, no result")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        method, task, seed = options.one
+        train(Job(method, task, int(seed)), options.out, tiny=options.tiny)
+        return 0
+    jobs = [
+        Job(method, task, seed)
+        for seed in range(options.seeds)
+        for task in options.tasks
+        for method in options.methods
+    ]
+    work(jobs, options)
+    done = [job for job in jobs if (options.results / job.name).exists()]
+    print(f"{len(done)} of {len(jobs)} runs are done")
+    if done:
+        print(fp.compare([options.results / job.name for job in done]))
+    return 0
+
+
+def work(jobs: list[Job], options: argparse.Namespace) -> None:
+    """Every job whose result is not there, as long as there is time to begin one."""
+    open_jobs = [job for job in jobs if not (options.results / job.name).exists()]
+    began, spent = time.monotonic(), []
+    for i, job in enumerate(open_jobs):
+        if options.minutes and time.monotonic() - began > 60 * options.minutes:
+            print(f"{len(open_jobs) - i} runs are left for another time")
+            return
+        mean = sum(spent) / len(spent) if spent else 0.0
+        left = f", about {mean * (len(open_jobs) - i) / 60:.0f} min left" if spent else ""
+        print(f"{i + 1} of {len(open_jobs)}: {job.name}{left}", flush=True)
+        start = time.monotonic()
+        command = [sys.executable, "-m", "benchmarks.comparison", "--out", str(options.out)]
+        command += ["--one", job.method, job.task, str(job.seed)] + ["--tiny"] * options.tiny
+        subprocess.run(command, check=True, cwd=ROOT)
+        spent.append(time.monotonic() - start)
+        keep(options.out / job.name, options.results / job.name, spent[-1])
+
+
+def train(job: Job, out: Path, *, tiny: bool) -> None:
+    """One run, whose data are collected where they are missing, and what its actions cost."""
+    name = f"mini/{job.method}/{job.task}"
+    config = runs.get(name).config
+    environment, rows = job.task.rpartition("-task")[0], config.task.rows
+    file = ogbench.default_path(ogbench.dataset_of(environment), rows)
+    refiners = (fp.qgbs(),) if job.method in QGBS_TOO else ()
+    evaluation = dataclasses.replace(config.evaluation, refiners=refiners)
+    changes = {}
+    if tiny:
+        file, rows = out / "play.npz", 2_000
+        evaluation = dataclasses.replace(evaluation, every=0, final_episodes=2, side_by_side=2)
+        changes = {
+            "phases": [fp.Offline(20), fp.Online(20, start_after=0)],
+            "task": dataclasses.replace(config.task, rows=0, file=str(file)),
+        }
+    if not file.exists():
+        fp.collect(environment, rows, file)
+    folder = out / job.name
+    if folder.exists():
+        shutil.rmtree(folder)  # stopped half way; a result is of one uninterrupted run
+    run = fp.train(name, seeds=[job.seed], out=folder, evaluation=evaluation, **changes)
+    # Their rows are there already; what is added is what an action costs.
+    for refiner in (None, *refiners):
+        fp.evaluate(run, refiner, episodes=1)
+
+
+def keep(folder: Path, place: Path, seconds: float) -> None:
+    """Copies what a report needs; the folder appears whole or not at all."""
+    part = place.with_name(f".{place.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name in KEPT:
+        shutil.copy(folder / name, part / name)
+    record = {**machine(), "seconds": round(seconds, 1)}
+    (part / "machine.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    part.rename(place)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
