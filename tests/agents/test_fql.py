@@ -124,8 +124,9 @@ def test_the_student_is_compared_unclipped_with_the_clipped_teacher():
 
 
 def test_a_normalised_critic_pulls_by_its_size_in_the_batch():
-    """Divided by mean |Q| of mu's actions, which carries no gradient of its own."""
-    noise = [[0.2, 0.3], [-0.4, 0.1]]
+    """Divided by mean |Q| of mu's actions, which carries no gradient of its own: with it nothing
+    would pull here, where all Q are positive."""
+    noise = [[0.4, 0.1], [0.2, -0.3]]
     mean_q = np.mean(np.abs(np.asarray(noise) @ [2, -1]))
     plain, scaled = (_slope(noise, [0.0, 0.0], 0.0, normalise=n) for n in (False, True))
     np.testing.assert_allclose(scaled, plain / mean_q, rtol=1e-5)
