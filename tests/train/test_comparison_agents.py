@@ -6,6 +6,7 @@ from small_runs import TINY
 
 import flowpolicy as fp
 from flowpolicy.agents import bfn_n
+from flowpolicy.agents.base import REFINABLE
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity, Plain
 
@@ -50,7 +51,7 @@ def test_refiners_that_need_a_critic_are_refused_where_there_is_none(tmp_path):
         lambda: fp.evaluate(run, fp.qgbs(), episodes=1),
         lambda: fp.Policy.load(run.path, refiner=fp.best_of_n(n=2)),
     ):
-        with pytest.raises(InvalidConfig, match=r"bc has no critic.*both: fmq, fql, ifql, mvp, qc"):
+        with pytest.raises(InvalidConfig, match=f"bc has no critic.*both: {', '.join(REFINABLE)}"):
             ask()
     assert run.evaluations() == before
     assert fp.evaluate(run, fp.one_step(), episodes=1, write=False).nfe == 1
