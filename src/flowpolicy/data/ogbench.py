@@ -195,7 +195,7 @@ def _labelled(arrays: Arrays, reached: np.ndarray, timing: str, *, sparse: bool)
     there = here + 1
     labels = reached[here if timing == "pre" else there]
     if sparse:
-        labels = labels.all(axis=1, keepdims=True)
+        labels = np.atleast_2d(labels.all(axis=1)).T
     return Rows(
         obs=arrays["observations"][here],
         action=arrays["actions"][here],
