@@ -308,7 +308,10 @@ def test_a_part_must_not_change(registry):
     [
         ("term(residual=3)", r"term\.residual must be a part, got 3"),
         ("term(times='triangle')", r"term\.times must be a part, got 'triangle'"),
-        ("ogbench(timing='later')", r"ogbench\.timing must be one of 'pre', 'post', got 'later'"),
+        (
+            "ogbench(timing='later')",
+            r"ogbench\.timing must be one of 'pre', 'post', 'mixed', got 'later'",
+        ),
     ],
 )
 def test_a_function_a_law_or_a_choice_that_is_none_is_refused(text, message):
