@@ -9,6 +9,8 @@ import pytest
 
 from flowpolicy import parts, runs
 from flowpolicy.data.collect import collect
+from flowpolicy.runs import mini
+from flowpolicy.train.phases import Evaluation
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +40,9 @@ def run_block(text: str, folder: Path) -> dict:
 def test_readme_blocks_run(
     number: int, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every Python block of the README runs in an empty folder."""
+    """Every Python block of the README runs in an empty folder (with two episodes for fifty)."""
+    brief = lambda **fields: Evaluation(**{**fields, "final_episodes": 2})  # noqa: E731
+    monkeypatch.setattr(mini, "Evaluation", brief)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLOWPOLICY_DATA", str(data_folder))
     run_block(blocks("README.md")[number], tmp_path)
