@@ -135,10 +135,11 @@ def _pm(value: Estimate) -> str:
 
 
 def _short(refiner: str) -> str:
-    """The text up to the number of candidates; the rest stands in the line above and in the CSV."""
-    head, *fields = refiner.rstrip(")").split(", ")
-    counts = [f for f in fields if f.startswith(("beam=", "branches="))]
-    return f"{', '.join([head, *counts])})"
+    """``qgbs K=1 M=4 B=4``, with spaces to wrap at; the whole text stands above and in the CSV."""
+    head, _, fields = refiner.rstrip(")").partition("(")
+    values = dict(field.split("=") for field in fields.split(", ") if field.count("=") == 1)
+    letters = {"steps": "K", "beam": "M", "branches": "B", "n": "N", "eta": "eta"}
+    return " ".join([head, *(f"{letters[k]}={v}" for k, v in values.items() if k in letters)])
 
 
 def _cells(row: SweepRow) -> tuple[str, ...]:
