@@ -36,8 +36,8 @@ def data(arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class CollectOptions:
-    """Collects play (or navigation) data; the same seed gives the same rows on any machine of the
-    same versions, whatever the number of workers."""
+    """Collects play (or navigation) data; the same seed gives the same rows, whatever the number
+    of workers, on one machine; another processor may round otherwise."""
 
     environment: Annotated[str, tyro.conf.Positional]
     """cube-single, cube-double, cube-triple, scene, puzzle-3x3, pointmaze-medium, ..."""
