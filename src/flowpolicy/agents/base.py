@@ -35,25 +35,26 @@ class Agent(eqx.Module):
     in [-1, 1]; ``update`` sees a batch. Keys come first and are used once. The caller jits.
     """
 
-    @abc.abstractmethod
     def memory(self) -> Memory:
-        """The memory before the first observation of an episode."""
+        """The memory before the first observation of an episode; empty unless overridden."""
+        return ()
 
     @abc.abstractmethod
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """The chunk to execute, in behaviour and in evaluation."""
 
-    @abc.abstractmethod
     def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """The chunk to execute while collecting; ``act`` for methods without added noise."""
+        """The chunk to execute while collecting; that of ``act`` unless overridden."""
+        return self.act(key, obs, memory)
 
     @abc.abstractmethod
     def update(self, key: Key, batch: Transition) -> tuple["Agent", Metrics]:
         """One gradient step on a batch (leading axis on every leaf)."""
 
-    @abc.abstractmethod
     def begin_online(self, key: Key) -> "Agent":
-        """The agent of the online phase."""
+        """The agent of the online phase; itself unless overridden."""
+        del key
+        return self
 
     @abc.abstractmethod
     def flow(self) -> Flow:

@@ -65,27 +65,14 @@ class BCAgent(Agent):
     actor: Trainable[FlowMap]
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """One jump from noise, clipped."""
         return OneStep()(key, self.actor.model, lambda a: jnp.zeros(()), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["BCAgent", Metrics]:
         """One step of cloning."""
         actor, metrics = self.cloning.step(key, self.actor, batch, self.count)
         return type(self)(self.cloning, actor, self.count + 1), metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """Goes on cloning, now of the union of offline and online rows."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """The flow map."""

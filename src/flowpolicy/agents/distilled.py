@@ -195,17 +195,9 @@ class DistilledAgent(Agent):
         """The source's."""
         return self.source.critic
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """The target's way of acting, on the flow map and the source's critics."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["DistilledAgent", Metrics]:
         """One step of the source, if it trains, and one of the flow map towards it."""

@@ -230,17 +230,9 @@ class FMQAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """``config.act`` on the flow map and the critic."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["FMQAgent", Metrics]:
         """One step of the critic, then one of the flow map, online with the new critic."""

@@ -166,17 +166,9 @@ class FQLAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """``config.act`` on the one-step actor and the critic."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["FQLAgent", Metrics]:
         """One step of the critic, one of the velocity, one of the actor."""
@@ -195,11 +187,6 @@ class FQLAgent(Agent):
         actor = self.actor.step(gradient)
         agent = type(self)(config, self.cloning, behaviour, actor, critic, self.count + 1)
         return agent, metrics | flow_metrics | actor_metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """Goes on as it was."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """The one-step actor; see ``OneStepFlow``."""

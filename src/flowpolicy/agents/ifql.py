@@ -106,17 +106,9 @@ class IFQLAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """``config.act`` on the integrated velocity and the critic."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["IFQLAgent", Metrics]:
         """One step of the value, one of the critic, one of the velocity."""
@@ -137,11 +129,6 @@ class IFQLAgent(Agent):
             return tr.weight * expectile_loss(q, v(tr.obs), self.config.expectile)
 
         return jnp.mean(jax.vmap(one)(batch))
-
-    def begin_online(self, key: Key) -> Agent:
-        """Goes on as it was."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """The velocity, integrated in ``config.steps`` Euler steps."""

@@ -107,17 +107,9 @@ class MVPAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """``config.act`` on the flow map and the critic."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["MVPAgent", Metrics]:
         """One step of the critic and one of the flow map."""
@@ -129,11 +121,6 @@ class MVPAgent(Agent):
         actor, flow_metrics = self.cloning.step(key_flow, self.actor, batch, self.count)
         agent = type(self)(config, self.cloning, actor, critic, self.count + 1)
         return agent, metrics | flow_metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """Goes on as it was."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """The flow map."""

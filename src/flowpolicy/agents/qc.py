@@ -114,17 +114,9 @@ class QCAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """``config.act`` on the integrated velocity and the critic."""
         return self.config.act(key, self.flow(), lambda a: self.value(obs, a), obs), memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``: no noise is added."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["QCAgent", Metrics]:
         """One step of the critic and one of the velocity."""
@@ -136,11 +128,6 @@ class QCAgent(Agent):
         actor, flow_metrics = self.cloning.step(key_flow, self.actor, batch, self.count)
         agent = type(self)(config, self.cloning, actor, critic, self.count + 1)
         return agent, metrics | flow_metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """Goes on as it was."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """The velocity, integrated in ``config.steps`` Euler steps."""

@@ -110,17 +110,9 @@ class RLPDAgent(Agent):
     critic: TDCritic
     count: Int[Array, ""]
 
-    def memory(self) -> Memory:
-        """Nothing is remembered."""
-        return ()
-
     def act(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """A sample, in evaluation too, as QC's code has it (RLPD's own code takes the mode)."""
         return self.actor.model(obs).sample(key)[0], memory
-
-    def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
-        """As ``act``. Uniform first actions are the phase's: ``Online(random_steps=5_000)``."""
-        return self.act(key, obs, memory)
 
     def update(self, key: Key, batch: Transition) -> tuple["RLPDAgent", Metrics]:
         """One step of the critic, of the actor with the new critic, and of the temperature."""
@@ -152,11 +144,6 @@ class RLPDAgent(Agent):
         }
         actor = self.actor.step(gradient)
         return type(self)(config, actor, temperature, critic, self.count + 1), metrics
-
-    def begin_online(self, key: Key) -> Agent:
-        """The same: offline updates, where there are any, are online ones without fresh rows."""
-        del key
-        return self
 
     def flow(self) -> Flow:
         """There is none."""
