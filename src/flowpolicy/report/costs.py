@@ -1,14 +1,24 @@
 """What acting costs: NFE and milliseconds a chunk, as ``flowpolicy evaluate`` measured them."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from flowpolicy.errors import CorruptFile
+from flowpolicy.readers import read_rows
 from flowpolicy.report.methods import Cell
 
 COLUMNS = ("refiner", "nfe", "ms_p50", "ms_p99", "calls", "device")
+
+
+class _Line(NamedTuple):
+    """One line of ``costs.csv``, in the order of ``COLUMNS``."""
+
+    refiner: str
+    nfe: int
+    ms_p50: float
+    ms_p99: float
+    calls: int
+    device: str
 
 
 class Cost(NamedTuple):
@@ -42,16 +52,5 @@ def read_costs(folder: Path) -> Mapping[str, Cost]:
     path = folder / "costs.csv"
     if not path.exists():
         return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"the first line should be {','.join(COLUMNS)}")
-        return {row["refiner"]: _cost(row) for row in rows}
-    except (ValueError, TypeError, csv.Error) as error:
-        raise CorruptFile(f"{path}: {error}") from None
-
-
-def _cost(row: Mapping[str, str]) -> Cost:
-    return Cost(int(row["nfe"]), float(row["ms_p50"]), float(row["ms_p99"]), row["device"], None)
+    rows, _ = read_rows(path, _Line, COLUMNS)
+    return {row.refiner: Cost(row.nfe, row.ms_p50, row.ms_p99, row.device, None) for _, row in rows}

@@ -4,15 +4,14 @@ Everything is checked on the way in, and what is missing is named, never filled 
 not been evaluated, or has logged nothing, has no such file yet: that is an empty table.
 """
 
-import csv
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from flowpolicy.errors import CorruptFile, MissingData
+from flowpolicy.readers import read_object, read_records, read_rows
 
 PHASES = ("offline", "online")
 COLUMNS = (
@@ -26,6 +25,20 @@ COLUMNS = (
     "length",
     "seconds",
 )
+
+
+class _Line(NamedTuple):
+    """One line of ``evaluations.csv``, in the order of ``COLUMNS``."""
+
+    seed: int
+    phase: str
+    step: int
+    refiner: str
+    episodes: int
+    success: float
+    reward: float
+    length: float
+    seconds: float
 
 
 class Evaluation(NamedTuple):
@@ -90,13 +103,13 @@ def read_run(run_dir: Path) -> RunFiles:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise MissingData(f"{run_dir} is not a run folder; `flowpolicy train` makes one")
-    config = _read_object(run_dir / "config.json")
+    config = read_object(run_dir / "config.json")
     tables = (run_dir / "evaluations.csv", run_dir / "metrics.jsonl")
     absent = tuple(path.name for path in tables if not path.exists())
     evaluations, cut = ((), False) if tables[0].name in absent else read_evaluations(tables[0])
     metrics, torn = ((), False) if tables[1].name in absent else read_metrics(tables[1])
     summary_path = run_dir / "summary.json"
-    summary = _read_object(summary_path) if summary_path.exists() else {}
+    summary = read_object(summary_path) if summary_path.exists() else {}
     cut_off = tuple(path.name for path, is_cut in zip(tables, (cut, torn), strict=True) if is_cut)
     return RunFiles(run_dir, config, evaluations, metrics, summary, absent, cut_off)
 
@@ -107,15 +120,10 @@ def read_evaluations(path: Path) -> tuple[tuple[Evaluation, ...], bool]:
     The flag says that the file ends inside a row (the run was killed as it wrote); that row is
     left out.
     """
-    lines, cut = _read_lines(path)
-    if not lines:
-        raise CorruptFile(f"{path} is empty; its first line should be {','.join(COLUMNS)}")
-    reader = csv.reader(lines)
-    if tuple(next(reader)) != COLUMNS:
-        raise CorruptFile(f"{path}: the first line should be {','.join(COLUMNS)}, not {lines[0]}")
+    rows, cut = read_rows(path, _Line, COLUMNS)
     merged: dict[tuple[int, str, int, str], Evaluation] = {}
-    for row in reader:
-        one = _parse_evaluation(row, f"{path}, line {reader.line_num}")
+    for where, row in rows:
+        one = _evaluation(row, where)
         key = one[:4]
         merged[key] = _merge(merged[key], one) if key in merged else one
     return tuple(merged.values()), cut
@@ -127,17 +135,15 @@ def read_metrics(path: Path) -> tuple[tuple[Mapping[str, Any], ...], bool]:
     Every record has ``phase`` and ``step`` (where a record counts ``env_steps``, those are it);
     one without ``seed`` speaks of all seeds.
     """
-    lines, cut = _read_lines(path)
-    records = []
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        record = _parse_object(line, where)
+    lines, cut = read_records(path)
+    for where, record in lines:
         record.setdefault("step", record.get("env_steps"))
-        if not isinstance(record["step"], int):
+        if type(record["step"]) is not int:
             raise CorruptFile(f"{where}: step must be a whole number, got {record['step']!r}")
+        if type(record.get("seed")) not in (int, type(None)):
+            raise CorruptFile(f"{where}: seed must be a whole number, got {record['seed']!r}")
         _check_phase(record.get("phase"), where)
-        records.append(record)
-    return tuple(records), cut
+    return tuple(record for _, record in lines), cut
 
 
 def metric_series(
@@ -160,63 +166,25 @@ def metric_series(
         yield seed, phase, steps, values
 
 
-def _read_lines(path: Path) -> tuple[list[str], bool]:
-    text = _read_text(path)
-    cut = bool(text) and not text.endswith("\n")
-    lines = text.splitlines()
-    return (lines[:-1] if cut else lines), cut
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise MissingData(f"{path} is missing; every run writes it, `flowpolicy train`") from None
-    except UnicodeDecodeError as error:
-        raise CorruptFile(f"{path} is not UTF-8 text ({error})") from None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    return _parse_object(_read_text(path), str(path))
-
-
-def _parse_object(text: str, where: str) -> dict[str, Any]:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not strict JSON")
-
-    try:
-        value = json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{where}: {error}") from None
-    if not isinstance(value, dict):
-        raise CorruptFile(f"{where}: expected a JSON object, got {type(value).__name__}")
-    return value
-
-
 def _check_phase(phase: Any, where: str) -> None:
     if phase not in PHASES:
         raise CorruptFile(f"{where}: phase must be one of {', '.join(PHASES)}, got {phase!r}")
 
 
-def _parse_evaluation(row: list[str], where: str) -> Evaluation:
-    if len(row) != len(COLUMNS):
-        raise CorruptFile(f"{where}: {len(row)} fields instead of {len(COLUMNS)}")
-    seed, phase, step, refiner, episodes, *rest = row
-    try:
-        counts = int(seed), int(step), int(episodes)
-        success, reward, length, seconds = (float(text) for text in rest)
-    except ValueError as error:
-        raise CorruptFile(f"{where}: {error}") from None
-    _check_phase(phase, where)
-    if counts[2] < 1 or not 0 <= success <= 1:
+def _evaluation(row: _Line, where: str) -> Evaluation:
+    _check_phase(row.phase, where)
+    if row.episodes < 1 or not 0 <= row.success <= 1:
         raise CorruptFile(f"{where}: needs episodes >= 1 and success in [0, 1]")
-    successes = round(success * counts[2])
+    successes = round(row.success * row.episodes)
     # The rate is a fraction of the episodes; four written decimals are enough to find it.
-    if abs(success * counts[2] - successes) > 1e-4 * counts[2]:
-        raise CorruptFile(f"{where}: success {success} is no fraction of {counts[2]} episodes")
+    if abs(row.success * row.episodes - successes) > 1e-4 * row.episodes:
+        raise CorruptFile(
+            f"{where}: success {row.success} is no fraction of {row.episodes} episodes"
+        )
     return Evaluation(
-        counts[0], phase, counts[1], refiner, counts[2], successes, reward, length, seconds
-    )
+        row.seed, row.phase, row.step, row.refiner, row.episodes, successes,
+        row.reward, row.length, row.seconds,
+    )  # fmt: skip
 
 
 def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
