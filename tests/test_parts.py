@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -318,3 +319,94 @@ def test_a_function_a_law_or_a_choice_that_is_none_is_refused(text, message):
     """Where it is read, with what is allowed."""
     with pytest.raises(InvalidConfig, match=message):
         parse(text)
+
+
+def _nested(depth):
+    tree = {"part": "one_step"}
+    for _ in range(depth):
+        tree = {"part": "trust_region", "start": tree}
+    return tree
+
+
+def _deep_list(depth):
+    tree = []
+    for _ in range(depth):
+        tree = [tree]
+    return tree
+
+
+# What a file may hold in the place of a configuration, and what the error must say.
+HOSTILE = {
+    "deep parts": (_nested(5000), "64 deep"),
+    "a deep list": (_deep_list(5000), "64 deep"),
+    "an unhashable value": ({"part": "ogbench", "timing": [1]}, "ogbench.timing must be one of"),
+    "a list for seeds": (
+        {"part": "run", "agent": None, "seeds": ["0"]},
+        r"run.seeds\[0\] must be int",
+    ),
+    "text for seeds": ({"part": "run", "agent": None, "seeds": "012"}, "run.seeds must be tuple"),
+    "no seeds": ({"part": "run", "agent": None, "seeds": []}, "run.seeds must be distinct"),
+    "no agent": ({"part": "run"}, "run: .*agent"),
+    "a phase that is none": (
+        {"part": "run", "agent": None, "phases": [{"part": "one_step"}]},
+        r"run.phases\[0\] must be .*Offline",
+    ),
+    "phases that are a number": ({"part": "run", "agent": None, "phases": 3}, "run.phases must be"),
+    "a net for an optimiser": (
+        {"part": "fmq", "optimiser": {"part": "mlp_flow"}},
+        "fmq.optimiser must be a part that is a Adam",
+    ),
+    "a net for a function": (
+        {"part": "fmq", "gradient": {"part": "mlp_flow"}},
+        "fmq.gradient must be a part that is a function",
+    ),
+    "a term that is none": ({"part": "fmq", "terms": [3]}, r"fmq.terms\[0\] must be a part"),
+    "one of two kinds": ({"part": "mlp_flow", "embed": {"part": "adam"}}, "mlp_flow.embed must be"),
+    "infinity": ({"part": "fmq", "eta": math.inf}, "fmq.eta must be finite"),
+    "a huge number": ({"part": "fmq", "eta": 10**400}, "fmq.eta must be float"),
+    "a long text": ({"part": "ogbench", "timing": "x" * 10**6}, r"x \.\.\.$"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_trees_are_refused_in_words(name):
+    """Whatever a file holds, the error is ours, names the field and is short."""
+    tree, says = HOSTILE[name]
+    with pytest.raises(FlowPolicyError, match=says) as caught:
+        decode(tree)
+    assert len(str(caught.value)) < 600
+
+
+def test_what_a_part_s_own_check_stumbles_over_is_told(registry):
+    """A field of type Any may hold what the part cannot use."""
+
+    @register("test_any")
+    @dataclasses.dataclass(frozen=True)
+    class Anything:
+        inner: Any = None
+
+        def __post_init__(self) -> None:
+            self.inner.horizon / self.inner.chunk
+
+    for wrong in (3, None, [1], {"a": 1}):
+        with pytest.raises(InvalidConfig, match=r"test_any: .+ attribute"):
+            decode({"part": "test_any", "inner": wrong})
+
+
+def test_entries_of_tuples_are_floats_too(registry):
+    """Whole numbers become floats wherever floats belong."""
+
+    @register("test_tuples")
+    @dataclasses.dataclass(frozen=True)
+    class Tuples:
+        many: tuple[float, ...] = ()
+        two: tuple[int, float] = (1, 1.0)
+        maybe: float | None = None
+
+    made = decode({"part": "test_tuples", "many": [1, 2], "two": [3, 4], "maybe": 5})
+    assert made == Tuples((1.0, 2.0), (3, 4.0), 5.0)
+    assert [type(x) for x in (*made.many, *made.two, made.maybe)] == [float] * 2 + [int] + [
+        float
+    ] * 2
+    with pytest.raises(InvalidConfig, match="two must have 2 entries"):
+        decode({"part": "test_tuples", "two": [3]})

@@ -7,6 +7,7 @@ text on a command line (``parse``, ``describe``), and read back without executin
 """
 
 import ast
+import contextlib
 import dataclasses
 import math
 import types
@@ -14,7 +15,9 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from flowpolicy.errors import InvalidConfig, unknown_name
+from flowpolicy.errors import FlowPolicyError, InvalidConfig, unknown_name
+
+_MAX_DEPTH = 64
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -101,17 +104,27 @@ def encode(value: Any) -> Any:
 
 
 def decode(tree: Any) -> Any:
-    """Inverse of ``encode``; lists come back as tuples. Unknown names and fields are errors."""
+    """Inverse of ``encode``; lists come back as tuples.
+
+    Raises ``InvalidConfig`` or ``UnknownName`` for unknown names and fields, values of another type
+    than their field's, and trees deeper than 64, whoever wrote them.
+    """
+    return _decoded(tree, _MAX_DEPTH)
+
+
+def _decoded(tree: Any, depth: int) -> Any:
+    if depth < 0:
+        raise InvalidConfig(f"a configuration may be nested {_MAX_DEPTH} deep, and this is deeper")
     if isinstance(tree, list):
-        return tuple(decode(v) for v in tree)
+        return tuple(_decoded(v, depth - 1) for v in tree)
     if not isinstance(tree, dict):
         return tree
+    values = {k: _decoded(v, depth - 1) for k, v in tree.items() if k != "part"}
     if "part" not in tree:
-        return {k: decode(v) for k, v in tree.items()}
-    name = tree["part"]
-    if not isinstance(name, str):
-        raise InvalidConfig(f"part name must be text, not {name!r}")
-    return _build(name, {k: decode(v) for k, v in tree.items() if k != "part"})
+        return values
+    if not isinstance(tree["part"], str):
+        raise InvalidConfig(f"part name must be text, not {_short(tree['part'])}")
+    return _build(tree["part"], values)
 
 
 def replace(part: Any, **changes: Any) -> Any:
@@ -134,30 +147,66 @@ def _build(name: str, fields: dict[str, Any]) -> Any:
     fields = {f: _checked(f"{name}.{f}", value, hints[f]) for f, value in fields.items()}
     try:
         return thing(**fields)
-    except TypeError as error:
-        raise InvalidConfig(f"{name}: {error}") from None
+    except FlowPolicyError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        # Fields of type Any reach a part's own checks as they are.
+        raise InvalidConfig(f"{name}: {error}") from error
 
 
 def _checked(field: str, value: Any, hint: Any) -> Any:
-    """The value, a whole number as a float where a float belongs."""
+    """The value as its field holds it: a whole number as a float where a float belongs."""
     if hint is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidConfig(f"{field} must be finite, got {value!r}")
-    if hint in (int, float, bool, str):
-        if type(value) is not hint:
-            raise InvalidConfig(f"{field} must be {hint.__name__}, got {value!r}")
-    elif hint is Any or getattr(hint, "__module__", "") == "builtins":
-        pass
-    elif typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            allowed = ", ".join(map(repr, typing.get_args(hint)))
-            raise InvalidConfig(f"{field} must be one of {allowed}, got {value!r}")
-    elif (isinstance(hint, type) or typing.get_origin(hint) is Callable) and not is_part(value):
-        raise InvalidConfig(f"{field} must be a part, got {value!r}")
-    elif isinstance(hint, types.UnionType) and not isinstance(value, hint):
-        raise InvalidConfig(f"{field} must be {hint}, got {value!r}")
+    if typing.get_origin(hint) is tuple:
+        return _checked_tuple(field, value, hint)
+    if isinstance(hint, types.UnionType):
+        for alternative in typing.get_args(hint):
+            with contextlib.suppress(InvalidConfig):
+                return _checked(field, value, alternative)
+        raise InvalidConfig(f"{field} must be {hint}, got {_short(value)}")
+    trouble = _trouble(value, hint)
+    if trouble:
+        raise InvalidConfig(f"{field} must be {trouble}, got {_short(value)}")
     return value
+
+
+def _checked_tuple(field: str, value: Any, hint: Any) -> tuple[Any, ...]:
+    kinds = typing.get_args(hint)
+    if not isinstance(value, tuple | list):
+        raise InvalidConfig(f"{field} must be {hint}, got {_short(value)}")
+    if kinds[1:] == (...,):
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise InvalidConfig(f"{field} must have {len(kinds)} entries, got {_short(value)}")
+    pairs = enumerate(zip(value, kinds, strict=True))
+    return tuple(_checked(f"{field}[{i}]", v, kind) for i, (v, kind) in pairs)
+
+
+def _trouble(value: Any, hint: Any) -> str:
+    """What the value must be and is not; empty where it is."""
+    if hint is Any:
+        return ""
+    if hint in (int, float, bool, str, types.NoneType):
+        return "" if type(value) is hint else hint.__name__
+    if typing.get_origin(hint) is typing.Literal:
+        allowed = typing.get_args(hint)
+        return "" if value in allowed else f"one of {', '.join(map(repr, allowed))}"
+    function = typing.get_origin(hint) is Callable
+    if not function and (not isinstance(hint, type) or hint.__module__ == "builtins"):
+        return ""
+    if not is_part(value):
+        return "a part"
+    if function:
+        return "" if callable(value) else "a part that is a function"
+    return "" if isinstance(value, hint) else f"a part that is a {hint.__name__}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def parse(text: str) -> Any:
