@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from flowpolicy.data.npz import Arrays, read_npz, sha256
-from flowpolicy.data.ogbench import problems_in_file, read_record, task_successes
+from flowpolicy.data.ogbench import problems_in_file, task_successes
+from flowpolicy.data.record import promised_sum, read_record
 from flowpolicy.errors import CorruptFile, InvalidData, UnknownName
 
 TASKS = range(1, 6)
@@ -97,12 +98,15 @@ def check(path: str | Path) -> FileCheck:
         arrays = read_npz(path)
     except CorruptFile as error:
         return FileCheck(path, (str(error),), ())
-    problems = problems_in_file(arrays)
-    record = read_record(path)
+    problems, record = problems_in_file(arrays), None
+    try:
+        record = read_record(path)
+    except CorruptFile as error:
+        problems.append(str(error))
     if record is None:
         remarks.append("no record beside it says how it was made")
     else:
-        promised = record.get("files", {}).get(path.name, {}).get("sha256")
+        promised = promised_sum(record, path)
         if promised is None:
             remarks.append(f"the record beside it does not know {path.name}")
         elif promised != sha256(path):
@@ -124,7 +128,7 @@ def _goal_remarks(arrays: Arrays, environment: str | None) -> list[str]:
 
 
 def _environment(path: Path, record: dict[str, Any] | None) -> str | None:
-    if record is not None and isinstance(record.get("environment"), str):
+    if record is not None:
         return record["environment"]
     found = re.match(r"(.+?)-(play|noisy|navigate|stitch|explore)-v0", path.stem)
     return found[1] if found else None

@@ -1,6 +1,7 @@
 """``Dataset``: checked rows on the host, and where they come from."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowpolicy.data.digest import digest
 from flowpolicy.errors import InvalidData
 from flowpolicy.types import Rows
 
@@ -113,6 +115,19 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows.reward)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the rows, in hexadecimal; reading them once takes a second a million."""
+        return digest(self.rows)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run writes down about its data: ``info``, sizes, and ``rows_sha256``, which
+        ``data.digest.check_same_rows`` compares.
+        """
+        sizes = {"rows": len(self), "episodes": self.episodes}
+        return {**self.info, **sizes, "rows_sha256": self.digest}
 
     @property
     def obs_shape(self) -> Any:

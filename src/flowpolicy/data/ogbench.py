@@ -5,7 +5,6 @@ A file holds ``observations``, ``actions``, ``terminals`` and, for rewards, ``qp
 are not reached, and a row at the goal stops the value though the trajectory goes on.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +16,15 @@ import numpy as np
 from flowpolicy.data.collect import COLLECTED, versions
 from flowpolicy.data.dataset import Dataset, problems_in
 from flowpolicy.data.npz import Arrays, read_npz, sha256
-from flowpolicy.errors import InvalidConfig, InvalidData, MissingData, UnknownName, unknown_name
+from flowpolicy.data.record import promised_sum, read_record
+from flowpolicy.errors import (
+    CorruptFile,
+    InvalidConfig,
+    InvalidData,
+    MissingData,
+    UnknownName,
+    unknown_name,
+)
 from flowpolicy.simulators import gymnasium_with_ogbench
 from flowpolicy.types import Rows
 
@@ -42,7 +49,8 @@ def load(
 
     Each trajectory's last row is dropped. ``terminated`` marks rows at the goal, ``ended`` ends
     of trajectories. Raises ``MissingData`` with the command that makes the file, ``CorruptFile``
-    for a damaged one, ``InvalidData`` for wrong contents, ``UnknownName`` for the task.
+    for a damaged one, or one that is not what the record beside it says, ``InvalidData`` for wrong
+    contents, ``UnknownName`` for the task.
     """
     if reward_timing not in ("pre", "post"):
         raise InvalidConfig(f"reward_timing must be 'pre' or 'post', got {reward_timing!r}")
@@ -51,6 +59,13 @@ def load(
     if not path.is_file():
         raise MissingData(f"{path}: there is no such file; {how_to_get(environment)}")
     successes = task_successes(environment, number)
+    record, found = read_record(path), sha256(path)
+    promised = None if record is None else promised_sum(record, path)
+    if promised not in (None, found):
+        raise CorruptFile(
+            f"{path} is not the file that was collected: its SHA-256 is {found}, and the record "
+            f"beside it promises {promised}"
+        )
     arrays = read_npz(path)
     problems = problems_in_file(arrays)
     if problems:
@@ -63,12 +78,13 @@ def load(
     info = {
         "source": "ogbench",
         "file": path.name,
-        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "sha256": found,
         "task": f"{environment}-task{number}",
         "reward_timing": reward_timing,
         "sparse": sparse,
         "versions": versions(),
-        "collected": read_record(path),
+        "collected": record,
     }
     return Dataset.from_rows(rows, info)
 
@@ -111,18 +127,6 @@ def how_to_get(environment: str, rows: int | None = None) -> str:
         f"its data cannot be made here; download {dataset_of(environment)} with "
         f"ogbench.download_datasets(['{dataset_of(environment)}'])"
     )
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """What ``collect`` wrote beside a file about how it was made, or None."""
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        return None
-    try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def problems_in_file(arrays: Arrays) -> list[str]:
