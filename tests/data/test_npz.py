@@ -262,8 +262,33 @@ def test_members_that_share_their_bytes(tmp_path: Path):
         assert int.from_bytes(directory[place : place + 4], "little") == size
         directory[place : place + 4] = (start // 2).to_bytes(4, "little")
     path.write_bytes(content[:start] + directory)
-    with pytest.raises(CorruptFile, match="overlap"):
+    with pytest.raises(CorruptFile, match="overlap or leave gaps"):
         read_npz(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_directory_that_hides_members(path: Path, compressed: bool):
+    """Said to be empty, or shorter, or of bytes that lie behind others: nothing is left out."""
+    if compressed:
+        np.savez_compressed(path, **ARRAYS)
+    content = path.read_bytes()
+    size = int.from_bytes(content[-10:-6], "little")
+    start = int.from_bytes(content[-6:-2], "little")
+    directory, end = content[start : start + size], content[start + size :]
+    second = directory.index(b"PK\1\2", 4)
+    for kept, place in ((b"", 0), (b"", start), (directory[second:], start), (directory, start)):
+        told = len(kept).to_bytes(4, "little") + place.to_bytes(4, "little")
+        for filling in (b"", directory[: size - len(kept)], b"prefix"):
+            altered = content[:start] + filling + kept + end[:12] + told + end[20:]
+            if altered != content:
+                path.write_bytes(altered)
+                with pytest.raises(CorruptFile, match=r"a\.npz: the zip directory"):
+                    read_npz(path)
+    path.write_bytes(b"prefix" + content)
+    with pytest.raises(CorruptFile, match="bytes before the first member"):
+        read_npz(path)
+    path.write_bytes(end[:8] + bytes(12) + end[20:])  # an archive of nothing is sound
+    assert read_npz(path) == {}
 
 
 def test_flags_of_long_episodes_shrink_further_than_a_bomb_may(tmp_path: Path):

@@ -98,9 +98,8 @@ def _check_directory(archive: zipfile.ZipFile, size: int, limits: Limits) -> Non
         raise ValueError(f"{len(entries):,} members, at most {limits.npz_members:,} are read")
     if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries):
         raise ValueError("only stored and deflated members are read")
+    _check_places(entries, archive.start_dir)
     packed = sum(entry.compress_size for entry in entries)
-    if packed > archive.start_dir:
-        raise ValueError("its members overlap")
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > limits.npz_array_bytes:
         raise ValueError(f"{unpacked:,} bytes unpacked, at most {limits.npz_array_bytes:,} fit")
@@ -108,6 +107,18 @@ def _check_directory(archive: zipfile.ZipFile, size: int, limits: Limits) -> Non
         raise ValueError(
             f"{packed:,} bytes would unpack to {unpacked:,}, more than {limits.npz_ratio} to 1"
         )
+
+
+def _check_places(entries: list[zipfile.ZipInfo], end: int) -> None:
+    """Member after member from the first byte to the directory, which hides none of them."""
+    entries = sorted(entries, key=lambda entry: entry.header_offset)
+    places = [*(entry.header_offset for entry in entries), end]
+    if places[0] != 0:
+        raise ValueError("bytes before the first member")
+    for entry, place, following in zip(entries, places, places[1:], strict=False):
+        header = following - place - entry.compress_size - len(entry.filename.encode())
+        if not 30 <= header <= 30 + 64 + 24:  # with fields and sizes that the directory has not
+            raise ValueError("its members overlap or leave gaps")
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
