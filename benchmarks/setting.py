@@ -35,10 +35,9 @@ class EulerBestOfN:
         """Jumps; each of them takes ``steps`` evaluations."""
         return self.n
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """That of best-of-``n`` whose jumps take ``steps`` evaluations."""
-        return BestOfN(self.n).cost.integrated(self.steps)
+        return BestOfN(self.n).cost(Integrated(flow, self.steps))
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the candidates."""

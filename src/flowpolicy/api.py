@@ -18,7 +18,7 @@ from flowpolicy import parts, runs
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, unknown_name
-from flowpolicy.refine import Refiner
+from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.material import Material
 from flowpolicy.report.methods import gather
@@ -147,16 +147,21 @@ class Result:
 
     success:   share of solved episodes over all seeds; interval: its 95 % interval
     rows:      one per seed, as in ``evaluations.csv``
-    nfe:       evaluations of the flow's net per chunk: calls of the flow, times what one takes
+    cost:      evaluations of nets per chunk; ``nfe`` is those of the flow's net
     ms_p50, ms_p99: milliseconds from one observation to its chunk, over 200 calls
     """
 
     success: float
     interval: Interval
     rows: tuple[EvaluationRow, ...]
-    nfe: int
+    cost: Cost
     ms_p50: float
     ms_p99: float
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the flow's net per chunk."""
+        return self.cost.policy
 
 
 def evaluate(
@@ -196,18 +201,18 @@ def evaluate(
             if _what(row) not in told:
                 folder.append_evaluation(row)
     milliseconds = _latency(policy)
-    nfe = (refiner or config.agent.act).nfe * _nfe_of_a_jump(policy.agent)
+    cost = acting_cost(refiner or config.agent.act, policy.agent)
     p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
     if write:
         label, device = rows[0].refiner, jax.devices()[0].device_kind
-        cost = CostRow(label, nfe, round(p50, 4), round(p99, 4), len(milliseconds), device)
-        folder.append_cost(cost)
+        times = round(p50, 4), round(p99, 4), len(milliseconds)
+        folder.append_cost(CostRow(label, cost.policy, *times, device))
     counts = np.asarray([round(row.success * row.episodes) for row in rows])
     return Result(
         success=float(np.mean([row.success for row in rows])),
         interval=success_interval(counts, np.full(len(rows), episodes), np.random.default_rng(0)),
         rows=tuple(rows),
-        nfe=nfe,
+        cost=cost,
         ms_p50=p50,
         ms_p99=p99,
     )
@@ -255,12 +260,12 @@ def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, .
     return tuple(seeds) if seeds else known
 
 
-def _nfe_of_a_jump(agent: Agent) -> int:
-    """Evaluations of the net in one call of the flow; 1 for an actor that is no flow."""
+def acting_cost(refiner: Refiner, agent: Agent) -> Cost:
+    """What ``refiner`` takes on the agent's flow; one evaluation where its actor is no flow."""
     try:
-        return agent.flow().nfe
+        return refiner.cost(agent.flow())
     except InvalidConfig:
-        return 1
+        return Cost(policy=1, critic=0, gradients=0, depth=1)
 
 
 def _latency(policy: Policy, calls: int = 200) -> np.ndarray:

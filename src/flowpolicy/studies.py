@@ -80,8 +80,7 @@ def sweep_refiner(
 
 
 def _row(refiner: Refiner, result: Result) -> SweepRow:
-    # What an evaluation counts over what the refiner counts is what one jump takes.
-    cost = refiner.cost.integrated(result.nfe // refiner.nfe)
+    cost = result.cost
     return SweepRow(
         refiner=parts.describe(refiner),
         policy=cost.policy,

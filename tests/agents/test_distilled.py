@@ -189,7 +189,7 @@ def test_it_acts_with_the_map_and_the_sources_critics():
     source = agent.source
     wanted = setup.config("fmq").act(key, agent.actor.model, lambda a: source.value(obs, a), obs)
     np.testing.assert_array_equal(agent.act(key, obs, ())[0], wanted)
-    assert agent.flow().nfe == 1
+    assert agent.flow().nfe(0.0) == 1
 
 
 @pytest.mark.parametrize("name", ["fmq", "fql", "ifql", "qc"])

@@ -168,7 +168,7 @@ def test_refiners_draw_from_mu_and_go_on_by_the_behaviour_flow():
     np.testing.assert_allclose(
         flow.flow(half, one, z, s), behaviour.flow(half, one, z, s), atol=1e-6
     )
-    assert (flow.nfe, flow.action) == (1, D)
+    assert (flow.nfe(0.0), flow.nfe(0.5), flow.action) == (1, agent.config.steps, D)
     single = OneStep()(KEY, flow, lambda a: jnp.zeros(()), s)
     drawn = jnp.clip(agent.actor.model(jax.random.normal(KEY, (D,)), s), -1, 1)
     np.testing.assert_allclose(single, drawn, atol=1e-6)

@@ -53,7 +53,7 @@ def test_the_settings():
     ifql = IFQL()
     assert (ifql.expectile, ifql.view, ifql.act) == (0.9, ChunkView(1), BestOfN(32))
     agent = setup.make("ifql", False, steps=10)
-    assert agent.flow().nfe == 10
+    assert agent.flow().nfe(0.0) == 10
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_its_flow_takes_euler_steps():
     """``steps`` of them, which is also what one jump costs."""
     agent = setup.make("qc", False, steps=7)
     flow = agent.flow()
-    assert (flow.nfe, flow.action) == (7, D)
+    assert (flow.nfe(0.0), flow.action) == (7, D)
     z, s = np.linspace(-1, 1, D)[None], np.ones((1, setup.OBS))
     wanted = by_hand.euler(agent.actor.model.net, 7, z, s)[0]
     got = flow.flow(jnp.zeros(()), jnp.ones(()), jnp.float32(z[0]), jnp.float32(s[0]))

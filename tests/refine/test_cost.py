@@ -38,7 +38,9 @@ class Nets:
     """A flow and a critic whose calls are counted by name, one for each sample."""
 
     action = 2
-    nfe = 1
+
+    def nfe(self, r):
+        return 1
 
     def __init__(self):
         self.calls = collections.Counter()
@@ -66,19 +68,26 @@ class Nets:
 
 
 class Chains:
-    """A flow and a critic that mark each call in the program, for ``depths``."""
+    """A flow of ``steps`` evaluations a jump and a critic that mark each one, for ``depths``."""
 
     action = 2
-    nfe = 1
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def nfe(self, r):
+        return self.steps
 
     def flow(self, r, t, a, s):
-        return _jump(a)
+        for _ in range(self.steps):
+            a = _evaluation(a)
+        return a
 
     def q(self, a):
         return _value(a)
 
 
-def _jump(a):
+def _evaluation(a):
     return jax.lax.reduce_precision(0.5 * a, 8, 22)
 
 
@@ -96,7 +105,7 @@ def _forward(a):
 _value.defvjp(_forward, lambda kept, ct: (-ct * kept[0] + 0.0 * kept[1],))
 
 
-def _depths(jaxpr, given, jumps_only):
+def _depths(jaxpr, given):
     """Marked operations on the longest chain into each output, given those of the inputs."""
     known = dict(zip(jaxpr.invars, given, strict=True))
     get = lambda v: 0 if isinstance(v, Literal) else known.get(v, 0)  # noqa: E731
@@ -106,19 +115,17 @@ def _depths(jaxpr, given, jumps_only):
             (v for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if (v := equation.params.get(k))), None
         )
         if inner is not None:
-            outs = _depths(getattr(inner, "jaxpr", inner), depths, jumps_only)
+            outs = _depths(getattr(inner, "jaxpr", inner), depths)
         else:
             mark = equation.primitive.name == "reduce_precision"
-            mark = mark and not (jumps_only and equation.params["mantissa_bits"] == 21)
             outs = [max(depths, default=0) + mark] * len(equation.outvars)
         known.update(zip(equation.outvars, outs, strict=True))
     return [get(v) for v in jaxpr.outvars]
 
 
-def _chain(refiner, jumps_only):
-    nets = Chains()
+def _chain(refiner, nets):
     program = jax.make_jaxpr(lambda k: refiner(k, nets, nets.q, jnp.zeros(2)))(jax.random.key(0))
-    (depth,) = _depths(program.jaxpr, [0], jumps_only)
+    (depth,) = _depths(program.jaxpr, [0])
     return depth
 
 
@@ -127,7 +134,7 @@ def test_calls_are_counted(key, refiner):
     """Jumps, values, gradients; ``nfe`` is the jumps."""
     nets = Nets()
     refiner(key, nets, nets.q, jnp.zeros(2)).block_until_ready()
-    cost = refiner.cost
+    cost = refiner.cost(nets)
     seen = nets.calls["policy"], nets.calls["critic"], nets.calls["gradients"]
     assert seen == (cost.policy, cost.critic, cost.gradients)
     assert refiner.nfe == cost.policy
@@ -141,11 +148,28 @@ def test_the_depth_is_the_longest_chain_of_the_program(refiner):
     The gradient that leads uphill waits for no value: the chain runs through jumps, rankings and
     steps. A value that decides nothing (the best of one) is traced all the same.
     """
-    assert _chain(refiner, jumps_only=False) == refiner.cost.depth
-    assert _chain(refiner, jumps_only=True) == refiner.cost.jumps
+    for nets in (Chains(1), Chains(3)):
+        assert _chain(refiner, nets) == refiner.cost(nets).depth
 
 
-def test_an_integrated_flow_multiplies_its_jumps():
-    """Ten steps a jump: 2 jumps of a chain of 5 calls make it 5 + 18 long."""
-    assert QGBS().cost.integrated(10) == Cost(200, 20, 4, 5 + 18, 20)
-    assert QGBS().cost.integrated(1) == QGBS().cost == Cost(20, 20, 4, 5, 2)
+class Later:
+    """A flow whose jumps take one evaluation from noise and ten from later times, as FQL's."""
+
+    action = 2
+
+    def nfe(self, r):
+        return 10 if r > 0 else 1
+
+    def flow(self, r, t, a, s):
+        return a
+
+
+def test_a_jump_from_a_later_time_may_take_more():
+    """QGBS starts 4 beams from noise and completes 16 candidates from t'; the others only start.
+    A chain is a jump, its ranking, the second jump, a ranking, a step, a ranking."""
+    assert QGBS().cost(Chains(1)) == Cost(policy=20, critic=20, gradients=4, depth=5)
+    assert QGBS().cost(Chains(10)) == Cost(policy=200, critic=20, gradients=4, depth=5 + 18)
+    assert QGBS().cost(Later()) == Cost(policy=4 + 160, critic=20, gradients=4, depth=5 + 9)
+    assert QGBSKeepBest().cost(Later()) == Cost(policy=4 + 160, critic=32, gradients=4, depth=6 + 9)
+    for refiner in (OneStep(), BestOfN(7), TrustRegion(start=BestOfN(7)), QGBS(steps=0)):
+        assert refiner.cost(Later()) == refiner.cost(Chains(1))

@@ -21,7 +21,9 @@ class Scaled(eqx.Module):
 
     spread: jax.Array
     action: int = eqx.field(static=True)
-    nfe: int = eqx.field(static=True, default=1)
+
+    def nfe(self, r):
+        return 1
 
     def flow(self, r, t, a, s):
         return s + (a - s) * self.spread ** (t - r)

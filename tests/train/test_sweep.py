@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import pytest
+from small_runs import agents
 
 import flowpolicy as fp
 from flowpolicy import parts
@@ -47,7 +48,9 @@ def test_rows_say_what_an_evaluation_says(run, swept):
     for refiner, row in zip(CHEAP, rows, strict=True):
         alone = fp.evaluate(run, refiner, episodes=2, write=False)
         assert (row.success, row.low, row.high) == (alone.success, *alone.interval)
-        assert (row.policy, row.critic, row.gradients, row.depth) == refiner.cost[:4]
+        assert (row.policy, row.critic, row.gradients, row.depth) == refiner.cost(
+            agents(run).flow()
+        )
         assert 0 < row.ms_p50 <= row.ms_p99
         assert (parts.parse(row.refiner), row.episodes, row.page_iqm) == (refiner, 2, None)
 

@@ -129,8 +129,7 @@ class OneStepFlow(eqx.Module):
     """mu as a flow: from noise its straight line, from later times the behaviour flow.
 
     mu has no time and cannot go on from a renoised action. A refiner that asks for one (``qgbs``)
-    is given the behaviour flow's Euler steps from there, ``behaviour.nfe`` evaluations instead of
-    the one that ``nfe`` tells; all other refiners start from noise.
+    is given the behaviour flow's Euler steps from there; all other refiners start from noise.
     """
 
     actor: Any
@@ -141,10 +140,9 @@ class OneStepFlow(eqx.Module):
         """Size of the action."""
         return self.behaviour.action
 
-    @property
-    def nfe(self) -> int:
-        """1, from noise."""
-        return 1
+    def nfe(self, r: float) -> int:
+        """1 from noise, the behaviour flow's from later times."""
+        return self.behaviour.nfe(r) if r > 0 else 1
 
     def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
         """The point at time ``t`` of the path that is at ``a`` at time ``r``."""

@@ -17,9 +17,8 @@ class Flow(Protocol):
         """D, size of the flattened chunk."""
         ...
 
-    @property
-    def nfe(self) -> int:
-        """Evaluations of the net that one call of ``flow`` takes."""
+    def nfe(self, r: float) -> int:
+        """Evaluations of the net that one call of ``flow`` from time ``r`` on takes."""
         ...
 
     def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
@@ -37,9 +36,9 @@ class FlowMap(eqx.Module):
     net: Callable[[Scalar, Scalar, Vector, Observation], Vector]
     action: int = eqx.field(static=True)
 
-    @property
-    def nfe(self) -> int:
-        """1."""
+    def nfe(self, r: float) -> int:
+        """1, from any time."""
+        del r
         return 1
 
     def average_velocity(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:

@@ -73,9 +73,9 @@ class Integrated(eqx.Module):
         """Size of the action."""
         return self.map.action
 
-    @property
-    def nfe(self) -> int:
-        """One evaluation a step."""
+    def nfe(self, r: float) -> int:
+        """One evaluation a step, however short the rest of the way is."""
+        del r
         return self.steps
 
     def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:

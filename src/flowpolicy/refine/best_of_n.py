@@ -34,10 +34,10 @@ class OneStep:
         """1."""
         return 1
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """One jump."""
-        return Cost(policy=1, critic=0, gradients=0, depth=1, jumps=1)
+        jump = flow.nfe(0.0)
+        return Cost(policy=jump, critic=0, gradients=0, depth=jump)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """One action; the critic is not asked."""
@@ -66,10 +66,10 @@ class BestOfN:
         """N."""
         return self.n
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """N jumps side by side, then N values side by side."""
-        return Cost(policy=self.n, critic=self.n, gradients=0, depth=2, jumps=1)
+        jump = flow.nfe(0.0)
+        return Cost(policy=self.n * jump, critic=self.n, gradients=0, depth=jump + 1)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the candidates."""

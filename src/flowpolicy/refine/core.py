@@ -13,25 +13,18 @@ Q = Callable[[Vector], Scalar]
 
 
 class Cost(NamedTuple):
-    """What one action costs, in calls for one sample.
+    """What one action costs, in evaluations of nets for one sample.
 
-    policy:    jumps of the flow
+    policy:    of the flow's net, the NFE; a jump may take several, one after the other
     critic:    values of the critic alone
     gradients: values of the critic with their gradient, each counted once
-    depth:     calls of the longest chain in which each one needs the one before
-    jumps:     calls of that chain that are jumps
+    depth:     the longest chain in which each one needs the one before
     """
 
     policy: int
     critic: int
     gradients: int
     depth: int
-    jumps: int
-
-    def integrated(self, nfe: int) -> "Cost":
-        """The same where one jump takes ``nfe`` evaluations of a net, one after the other."""
-        depth, jumps = self.depth + (nfe - 1) * self.jumps, nfe * self.jumps
-        return Cost(nfe * self.policy, self.critic, self.gradients, depth, jumps)
 
 
 @runtime_checkable
@@ -40,12 +33,11 @@ class Refiner(Protocol):
 
     @property
     def nfe(self) -> int:
-        """Jumps of the flow per action; the critic's calls are not counted."""
+        """Jumps of the flow per action, whatever a jump takes; the critic's calls do not count."""
         ...
 
-    @property
-    def cost(self) -> Cost:
-        """All calls per action; ``cost.policy`` is ``nfe``."""
+    def cost(self, flow: Flow) -> Cost:
+        """All evaluations per action on ``flow``; ``policy`` is ``nfe`` where a jump takes one."""
         ...
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:

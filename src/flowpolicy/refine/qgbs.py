@@ -99,11 +99,16 @@ class QGBS:
         """M (1 + K B)."""
         return nfe(self.steps, self.beam, self.branches)
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """A round: M B jumps, ranked, the kept ones moved; a ranking of the final beams."""
         k, m, b = self.steps, self.beam, self.branches
-        return Cost(self.nfe, k * m * b + m, k * m, depth=3 * k + 2, jumps=k + 1)
+        first, again = flow.nfe(0.0), flow.nfe(renoise_time(self.snr))
+        return Cost(
+            policy=m * (first + k * b * again),
+            critic=k * m * b + m,
+            gradients=k * m,
+            depth=first + k * (again + 2) + 1,
+        )
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the final beams."""
@@ -146,11 +151,16 @@ class QGBSKeepBest:
         """M (1 + K B)."""
         return nfe(self.steps, self.beam, self.branches)
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """As QGBS, with the beams and their steps ranked too."""
         k, m, b = self.steps, self.beam, self.branches
-        return Cost(self.nfe, k * m * (b + 3) + m, k * m, depth=4 * k + 2, jumps=k + 1)
+        first, again = flow.nfe(0.0), flow.nfe(renoise_time(self.snr))
+        return Cost(
+            policy=m * (first + k * b * again),
+            critic=k * m * (b + 3) + m,
+            gradients=k * m,
+            depth=first + k * (again + 3) + 1,
+        )
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best action seen."""

@@ -88,10 +88,9 @@ class TrustRegionBox:
         """That of the draw."""
         return self.start.nfe
 
-    @property
-    def cost(self) -> Cost:
+    def cost(self, flow: Flow) -> Cost:
         """That of the draw, and one gradient."""
-        start = self.start.cost
+        start = self.start.cost(flow)
         return start._replace(gradients=start.gradients + 1, depth=start.depth + 1)
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
