@@ -82,6 +82,7 @@ def test_compositions_come_back(value):
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=1e-300, allow_infinity=False)
 COUNT = st.integers(1, 10**6)
+ROUNDS, WIDE = st.integers(0, 256), st.integers(1, 1024)
 DRAWS = st.builds(refine.BestOfN, COUNT, POSITIVE) | st.builds(refine.OneStep, POSITIVE)
 LAWS = st.recursive(
     st.builds(flows.LogitNormal, FINITE, POSITIVE)
@@ -95,7 +96,7 @@ LAWS = st.recursive(
 
 
 @given(
-    st.builds(refine.QGBS, COUNT, COUNT, COUNT, POSITIVE, POSITIVE, POSITIVE)
+    st.builds(refine.QGBS, ROUNDS, WIDE, WIDE, POSITIVE, POSITIVE, POSITIVE)
     | st.builds(refine.TrustRegion, POSITIVE, DRAWS)
     | st.builds(flows.Term, st.just(flows.semigroup), LAWS, POSITIVE, st.floats(0, 1))
     | st.builds(values.pessimistic, POSITIVE)

@@ -10,6 +10,7 @@ import jaxtyping
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
 
 ArrayLike = Array | np.ndarray
@@ -74,11 +75,29 @@ class Spec:
     offline_updates: int = 0
     """Updates planned before ``begin_online``; laws that anneal take fractions of it."""
 
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        named = self.obs if isinstance(self.obs, dict) else {"": self.obs}
+        if not named or not all(isinstance(k, str) and _is_shape(v) for k, v in named.items()):
+            raise InvalidConfig(
+                "spec.obs must be a shape, as in (29,), or a mapping from field to shape, "
+                f"got {self.obs!r}"
+            )
+        if self.action < 1 or self.offline_updates < 0:
+            raise InvalidConfig(
+                "spec needs action >= 1 and offline_updates >= 0, got "
+                f"{self.action} and {self.offline_updates}"
+            )
+
     @property
     def obs_size(self) -> int:
         """Number of scalars in one observation."""
         shapes = self.obs.values() if isinstance(self.obs, dict) else [self.obs]
         return sum(math.prod(shape) for shape in shapes)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(n) is int and 0 < n < 2**31 for n in value)
 
 
 def flatten_obs(obs: Observation) -> Vector:

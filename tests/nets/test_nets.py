@@ -82,6 +82,13 @@ def test_an_mlp_needs_a_layer(key):
             MLP(key, (2,), 1, **fields, norm=False)
 
 
+def test_a_billion_layers_are_refused_before_the_first():
+    """Also where a net is built to read a stranger's run."""
+    config = MLPFlow(width=4, depth=10**9, embed=Plain())
+    with pytest.raises(InvalidConfig, match="depth must be at most 256, got 1000000000"):
+        jax.eval_shape(lambda: config.init(jax.random.key(0), SPEC, ACTION))
+
+
 @pytest.mark.parametrize("norm", [False, True])
 def test_an_mlp_by_hand(key, norm):
     """GELU after each hidden layer, then LayerNorm if any, and a linear output."""

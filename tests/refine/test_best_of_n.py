@@ -91,3 +91,5 @@ def test_there_is_a_candidate():
     """n = 0 has none."""
     with pytest.raises(InvalidConfig, match="n must be at least 1, got 0"):
         BestOfN(0)
+    with pytest.raises(InvalidConfig, match="n must be at most 1048576, got 1000000000"):
+        BestOfN(10**9)

@@ -240,3 +240,11 @@ def test_searches_refuse_what_makes_no_sense(search, field):
     (name,) = field
     with pytest.raises(InvalidConfig, match=f"{name} >.*{name}={field[name]}"):
         search(**field)
+
+
+@pytest.mark.parametrize("search", [QGBS, QGBSKeepBest])
+@pytest.mark.parametrize("field", [{"steps": 10**9}, {"beam": 2**20}, {"branches": 2**20}])
+def test_a_search_without_end_is_refused(search, field):
+    """Its rounds would be traced one by one, also to read a stranger's run."""
+    with pytest.raises(InvalidConfig, match=r"steps <= 256 and beam \* branches <= 1048576, got"):
+        search(**field)

@@ -13,6 +13,9 @@ from flowpolicy.nets.embed import Fourier, Plain
 from flowpolicy.parts import register
 from flowpolicy.types import Key, Observation, Scalar, Spec, Vector, flatten_obs
 
+MAX_DEPTH = 256
+"""Layers are built one by one, also to read a stranger's configuration."""
+
 
 class MixLinear(eqx.Module):
     """An affine map of the concatenation of several inputs, kept as one block per input.
@@ -83,6 +86,8 @@ class MLP(eqx.Module):
         """``sizes`` are those of the inputs, ``depth`` counts the hidden layers."""
         if width < 1 or depth < 1:
             raise InvalidConfig(f"width and depth must be at least 1, got {width} and {depth}")
+        if depth > MAX_DEPTH:
+            raise InvalidConfig(f"depth must be at most {MAX_DEPTH}, got {depth}")
         key_first, key_last, *keys = jax.random.split(key, depth + 1)
         self.first = MixLinear(key_first, sizes, width)
         self.hidden = tuple(Linear(k, width, width) for k in keys)

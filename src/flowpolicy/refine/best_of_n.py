@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
-from flowpolicy.refine.core import Cost, Q, from_noise
+from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 
@@ -59,6 +59,8 @@ class BestOfN:
         """Checks the fields."""
         if self.n < 1:
             raise InvalidConfig(f"best_of_n.n must be at least 1, got {self.n}")
+        if self.n > MAX_CANDIDATES:
+            raise InvalidConfig(f"best_of_n.n must be at most {MAX_CANDIDATES}, got {self.n}")
         _check_bound("best_of_n", self.bound)
 
     @property

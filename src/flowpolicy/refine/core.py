@@ -10,6 +10,8 @@ from flowpolicy.flows import Flow
 from flowpolicy.types import Key, Observation, Scalar, Vector
 
 Q = Callable[[Vector], Scalar]
+MAX_CANDIDATES = 2**20
+"""Actions that a refiner may rank at once, also where a stranger's configuration says how many."""
 
 
 class Cost(NamedTuple):

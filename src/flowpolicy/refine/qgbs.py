@@ -9,10 +9,12 @@ from jaxtyping import Array, Float
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, renoise, renoise_time
 from flowpolicy.parts import register
-from flowpolicy.refine.core import Cost, Q, displace, from_noise
+from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, displace, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 Beams = Float[Array, "beam d"]
+MAX_STEPS = 256
+"""Rounds are traced one by one."""
 
 
 def nfe(steps: int, beam: int, branches: int) -> int:
@@ -62,6 +64,11 @@ def _check(steps: int, beam: int, branches: int, snr: float, eta: float) -> None
         raise InvalidConfig(
             "qgbs needs steps >= 0, beam >= 1, branches >= 1, snr > 0, eta >= 0, got "
             f"steps={steps}, beam={beam}, branches={branches}, snr={snr}, eta={eta}"
+        )
+    if steps > MAX_STEPS or beam * branches > MAX_CANDIDATES:
+        raise InvalidConfig(
+            f"qgbs needs steps <= {MAX_STEPS} and beam * branches <= {MAX_CANDIDATES}, got "
+            f"steps={steps}, beam={beam}, branches={branches}"
         )
 
 
