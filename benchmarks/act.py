@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import measure, setting
 from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
+from flowpolicy.train.jax_actor import JaxActor
 from flowpolicy.train.normalise import Identity
 from flowpolicy.train.policy import Policy
 from flowpolicy.types import Spec
@@ -72,7 +73,8 @@ def _policy(refiner: Refiner) -> Policy:
     config, problem = setting.paper(), setting.PAPER
     spec = Spec((problem.obs,), problem.action)
     agent = jax.jit(lambda key: config.init(key, spec))(jax.random.key(0))
-    return Policy(agent, Identity().fit(None), spec, config.chunk, refiner=refiner)
+    actor = JaxActor(agent, Identity().fit(None), spec, config.chunk, refiner=refiner)
+    return Policy(actor)
 
 
 def _block(policy: Policy, observations: np.ndarray) -> list[float]:

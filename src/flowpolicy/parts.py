@@ -9,6 +9,7 @@ text on a command line (``parse``, ``describe``), and read back without executin
 import ast
 import contextlib
 import dataclasses
+import importlib
 import math
 import types
 import typing
@@ -50,12 +51,20 @@ def register(name: str) -> Callable[[T], T]:
 def lookup(name: str) -> Callable[..., Any]:
     """The part registered under ``name``; ``UnknownName`` otherwise."""
     if name not in _PARTS:
+        _import_the_library()
+    if name not in _PARTS:
         raise unknown_name("part", name, _PARTS)
     return _PARTS[name]
 
 
+def _import_the_library() -> None:
+    """Imports what registers the library's own parts; by name, because this is a lower floor."""
+    importlib.import_module("flowpolicy.runs")
+
+
 def names() -> list[str]:
     """All registered names, sorted."""
+    _import_the_library()
     return sorted(_PARTS)
 
 

@@ -94,11 +94,11 @@ def test_warming_up_compiles_and_changes_nothing(run):
     """The actions are those of a policy that was not warmed up."""
     warm = fp.Policy.load(run.path)
     assert warm.warm_up() > 0
-    assert warm._call._cache_size() == 1
+    assert warm._actor._call._cache_size() == 1
     np.testing.assert_array_equal(warm.act(OBS), fp.Policy.load(run.path).act(OBS))
-    assert warm._call._cache_size() == 1
+    assert warm._actor._call._cache_size() == 1
     warm.act([0.3, -0.8])  # a list, float64: the same program
-    assert warm._call._cache_size() == 1
+    assert warm._actor._call._cache_size() == 1
 
 
 @pytest.mark.parametrize(

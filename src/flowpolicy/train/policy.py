@@ -1,21 +1,42 @@
-"""``Policy``: a trained agent for users. It needs neither environment nor data set."""
+"""``Policy``: a trained agent for users. It needs neither environment nor data set, and, from a
+package, not even JAX."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 
-from flowpolicy.agents.base import Agent
-from flowpolicy.errors import InvalidConfig, InvalidData
-from flowpolicy.refine import Refiner
-from flowpolicy.train.evaluate import own, refined
-from flowpolicy.train.folder import RunFolder
-from flowpolicy.train.normalise import Normaliser
-from flowpolicy.train.random import Stream, stream_key
-from flowpolicy.types import Observation, Spec
+from flowpolicy.deploy.files import is_package
+from flowpolicy.deploy.numpy_actor import NumpyActor
+from flowpolicy.deploy.package import read_package
+from flowpolicy.errors import InvalidConfig, InvalidData, unknown_name
+
+BACKENDS = ("jax", "numpy")
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A back end: what acts for a ``Policy``. ``JaxActor`` and ``NumpyActor`` are two.
+
+    obs_shape, action_size, horizon: as of ``Policy``
+    """
+
+    obs_shape: Any
+    action_size: int
+    horizon: int
+
+    def inside(self) -> tuple[Any, Any]:
+        """Agent and normaliser, where JAX is; ``InvalidConfig`` otherwise."""
+        ...
+
+    def memory(self) -> Any:
+        """The memory before the first observation of an episode."""
+        ...
+
+    def __call__(self, number: int, obs: Any, memory: Any) -> tuple[np.ndarray, Any]:
+        """The flat chunk of call ``number`` and the memory after it."""
+        ...
 
 
 class Policy:
@@ -25,75 +46,87 @@ class Policy:
     action_size, horizon: an action's size, and actions in a chunk
     """
 
-    def __init__(
-        self,
-        agent: Agent,
-        normaliser: Normaliser,
-        spec: Spec,
-        horizon: int,
-        *,
-        refiner: Refiner | None = None,
-        seed: int = 0,
-    ) -> None:
-        """``refiner`` acts in the place of the agent's own; ``seed`` decides all noise."""
-        self.obs_shape, self.action_size, self.horizon = spec.obs, spec.action, horizon
-        self.agent, self.normaliser = agent, normaliser
-        choose = own if refiner is None else refined(refiner)
-        state = (agent, normaliser, stream_key(seed, Stream.POLICY))
-
-        def call(state: Any, number: Any, obs: Observation, memory: Any) -> Any:
-            agent, normaliser, key = state
-            return choose(agent)(jax.random.fold_in(key, number), normaliser(obs), memory)
-
-        self._memory, self._calls = agent.memory(), 0
-        inputs = (np.int32(0), self._blank(), self._memory)
-        # A flat list of what is read: every other leaf would lengthen every call's dispatch.
-        self._leaves, call = _only_what_is_read(call, state, *inputs)
-        self._call = jax.jit(call)
+    def __init__(self, actor: Actor) -> None:
+        """Acts with ``actor``; ``Policy.load`` makes one of a folder."""
+        self.obs_shape, self.action_size = actor.obs_shape, actor.action_size
+        self.horizon = actor.horizon
+        self._actor, self._memory, self._calls = actor, actor.memory(), 0
 
     @classmethod
     def load(
         cls,
         folder: str | Path,
         *,
+        backend: str = "jax",
         seed_index: int = 0,
-        refiner: Refiner | None = None,
+        refiner: Any = None,
         seed: int = 0,
     ) -> "Policy":
-        """The policy of a run folder's newest checkpoint.
+        """The policy of a run folder's newest checkpoint, or of a package.
 
-        ``seed_index`` says which of the run's seeds. Raises ``MissingData`` or ``CorruptFile``
-        naming the file; nets and agents of your own must be registered before.
+        backend:    "jax", or "numpy" for a package, which then runs without JAX; both draw the
+                    same noise and act alike to rounding
+        seed_index: which of the run's seeds; a package holds one
+        refiner:    acts in the place of the agent's own, or of the package's; with "jax" alone
+        seed:       decides all noise
+
+        Raises ``MissingData`` or ``CorruptFile`` naming the file; nets and agents of your own must
+        be registered before they are loaded with "jax".
         """
-        run = RunFolder(folder)
-        trained, _ = run.load()
-        count = len(run.config().seeds)
-        if not 0 <= seed_index < count:
-            raise InvalidConfig(f"seed_index must be in 0 .. {count - 1}, got {seed_index}")
-        agent = jax.tree.map(lambda x: x[seed_index], trained.agents)
-        chunk = run.config().agent.view.chunk
-        return cls(agent, trained.normaliser, run.spec(), chunk, refiner=refiner, seed=seed)
+        if backend not in BACKENDS:
+            raise unknown_name("backend", backend, BACKENDS)
+        folder = Path(folder)
+        if not is_package(folder):
+            if backend == "numpy":
+                raise InvalidConfig(
+                    f"backend='numpy' runs packages, and {folder} is none; "
+                    "`flowpolicy package` makes one of a run"
+                )
+            from flowpolicy.train.jax_actor import JaxActor  # imports JAX
 
-    def act(self, obs: Observation) -> np.ndarray:
+            return cls(JaxActor.of_run(folder, seed_index, refiner, seed))
+        if seed_index != 0:
+            raise InvalidConfig(f"seed_index must be 0 for a package, got {seed_index}")
+        package = read_package(folder)
+        if backend == "jax":
+            from flowpolicy.train.jax_actor import JaxActor
+
+            return cls(JaxActor.of_package(package, refiner, seed))
+        if refiner is not None:
+            raise InvalidConfig(
+                "backend='numpy' acts with the refiner that was packaged; "
+                "package the run again with another one"
+            )
+        return cls(NumpyActor(package, seed))
+
+    @property
+    def agent(self) -> Any:
+        """The agent inside; ``InvalidConfig`` with the numpy back end, which has none."""
+        return self._actor.inside()[0]
+
+    @property
+    def normaliser(self) -> Any:
+        """What is done to observations before the agent sees them; as ``agent``."""
+        return self._actor.inside()[1]
+
+    def act(self, obs: Any) -> np.ndarray:
         """The chunk for one observation, (horizon, action_size), every entry in [-1, 1].
 
         Successive calls draw fresh noise. Raises ``InvalidData`` for a wrong shape, or a value
         that is not finite.
         """
-        chunk, self._memory = self._call(
-            self._leaves, np.int32(self._calls), self._checked(obs), self._memory
-        )
+        chunk, self._memory = self._actor(self._calls, self._checked(obs), self._memory)
         self._calls += 1
-        return np.asarray(chunk).reshape(self.horizon, self.action_size)
+        return chunk.reshape(self.horizon, self.action_size)
 
     def reset(self) -> None:
         """Forgets the episode: the memory becomes that before a first observation."""
-        self._memory = self.agent.memory()
+        self._memory = self._actor.memory()
 
     def warm_up(self) -> float:
         """Compiles, so that no later call waits for it; returns the seconds it took."""
         started = time.perf_counter()
-        self._call(self._leaves, np.int32(0), self._blank(), self._memory)[0].block_until_ready()
+        self._actor(0, self._blank(), self._memory)
         return time.perf_counter() - started
 
     def session(self, execute_horizon: int | None = None) -> "Session":
@@ -109,10 +142,12 @@ class Policy:
             )
         return Session(self, wanted)
 
-    def _blank(self) -> Observation:
-        return jax.tree.map(lambda s: np.zeros(s, np.float32), self.obs_shape, is_leaf=_is_shape)
+    def _blank(self) -> Any:
+        if isinstance(self.obs_shape, dict):
+            return {k: np.zeros(s, np.float32) for k, s in self.obs_shape.items()}
+        return np.zeros(self.obs_shape, np.float32)
 
-    def _checked(self, obs: Observation) -> Observation:
+    def _checked(self, obs: Any) -> Any:
         if isinstance(self.obs_shape, dict):
             if not isinstance(obs, dict) or set(obs) != set(self.obs_shape):
                 raise InvalidData(f"obs must be a mapping with fields {sorted(self.obs_shape)}")
@@ -129,7 +164,7 @@ class Session:
         self._chunk: np.ndarray | None = None
         self._used = 0
 
-    def __call__(self, obs: Observation) -> np.ndarray:
+    def __call__(self, obs: Any) -> np.ndarray:
         """The next action, (action_size,). Every observation is checked, also unused ones."""
         if self._chunk is None or self._used == self._execute:
             self._chunk, self._used = self._policy.act(obs), 0
@@ -142,34 +177,6 @@ class Session:
         """A new episode: the rest of the chunk is dropped."""
         self._chunk = None
         self._policy.reset()
-
-
-def _only_what_is_read(
-    call: Callable[..., Any], state: Any, *inputs: Any
-) -> tuple[list[Any], Callable[..., Any]]:
-    """The leaves of ``state`` that ``call(state, *inputs)`` reads, and ``call`` as a function of
-    these and of the inputs. Optimisers and target networks are not among them.
-    """
-    leaves, structure = jax.tree.flatten(state)
-    if jax.config.values["jax_disable_jit"]:  # debugging: nothing is traced
-        return leaves, lambda leaves, *inputs: call(jax.tree.unflatten(structure, leaves), *inputs)
-    program = jax.make_jaxpr(call)(state, *inputs).jaxpr
-    read = {id(v) for equation in program.eqns for v in equation.invars}
-    read |= {id(v) for v in program.outvars}
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    places = [i for i in range(len(leaves)) if id(program.invars[i]) in read]
-
-    def short(used: list[Any], *inputs: Any) -> Any:
-        every: list[Any] = list(shapes)
-        for i, leaf in zip(places, used, strict=True):
-            every[i] = leaf
-        return call(jax.tree.unflatten(structure, every), *inputs)
-
-    return [leaves[i] for i in places], short
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple)
 
 
 def _check(name: str, value: Any, shape: Any) -> np.ndarray:

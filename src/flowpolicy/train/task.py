@@ -1,6 +1,7 @@
 """What the loop asks of a task: rows, environments, names. Implementations live above it."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from flowpolicy.data.dataset import Dataset
@@ -29,6 +30,29 @@ class Task(Protocol):
 
     def env(self) -> Env:
         """A new environment; ``MissingData`` where the task has none."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Neighbouring entries of an observation's field: what they are, how many, in what unit."""
+
+    name: str
+    size: int
+    unit: str
+
+
+@runtime_checkable
+class TellsFields(Protocol):
+    """A task that tells what its observations hold; packages pass it on."""
+
+    @property
+    def control_interval(self) -> float | None:
+        """Seconds between two actions, where there is a clock."""
+        ...
+
+    def fields(self) -> Mapping[str, tuple[Entry, ...]]:
+        """By field, its entries in order; the field of a plain vector is ``obs``."""
         ...
 
 
