@@ -1,0 +1,1 @@
+"""Packages: a trained policy as a folder that can be checked, published and run without JAX."""
