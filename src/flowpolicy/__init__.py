@@ -2,25 +2,35 @@
 
 This page is the whole public interface; what is not listed in ``__all__`` may change. Tutorials
 are in ``docs/``; ``notation.md`` says what every symbol means.
+
+Names are imported when they are first asked for: a computer that only acts, by ``Policy.load(...,
+backend="numpy")``, needs no JAX.
 """
 
-from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
-from flowpolicy.api import Result, Run, compare, debug, evaluate, report, train
-from flowpolicy.data.collect import collect
-from flowpolicy.data.dataset import Dataset
-from flowpolicy.errors import FlowPolicyError
-from flowpolicy.existing import distil
-from flowpolicy.parts import register
-from flowpolicy.refine import QGBS as qgbs
-from flowpolicy.refine import BestOfN as best_of_n
-from flowpolicy.refine import OneStep as one_step
-from flowpolicy.refine import TrustRegion as trust_region
-from flowpolicy.refine import TrustRegionBox as trust_region_box
-from flowpolicy.runs import OGBench
-from flowpolicy.studies import diagnose, sweep_refiner
-from flowpolicy.train.phases import Offline, Online, RunConfig
-from flowpolicy.train.policy import Policy
-from flowpolicy.types import Spec, Transition
+import importlib
+import sys
+import types
+import typing
+
+if typing.TYPE_CHECKING:
+    from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
+    from flowpolicy.api import Result, Run, compare, debug, evaluate, report, train
+    from flowpolicy.data.collect import collect
+    from flowpolicy.data.dataset import Dataset
+    from flowpolicy.errors import FlowPolicyError
+    from flowpolicy.existing import distil
+    from flowpolicy.packaging.write import package
+    from flowpolicy.parts import register
+    from flowpolicy.refine import QGBS as qgbs
+    from flowpolicy.refine import BestOfN as best_of_n
+    from flowpolicy.refine import OneStep as one_step
+    from flowpolicy.refine import TrustRegion as trust_region
+    from flowpolicy.refine import TrustRegionBox as trust_region_box
+    from flowpolicy.runs import OGBench
+    from flowpolicy.studies import diagnose, sweep_refiner
+    from flowpolicy.train.phases import Offline, Online, RunConfig
+    from flowpolicy.train.policy import Policy
+    from flowpolicy.types import Spec, Transition
 
 __version__ = "0.1.0"
 
@@ -52,6 +62,7 @@ __all__ = [
     "distil",
     "evaluate",
     "one_step",
+    "package",
     "qgbs",
     "register",
     "report",
@@ -60,3 +71,68 @@ __all__ = [
     "trust_region",
     "trust_region_box",
 ]
+
+_HOMES = {
+    "BC": ("flowpolicy.agents", "BC"),
+    "FMQ": ("flowpolicy.agents", "FMQ"),
+    "FQL": ("flowpolicy.agents", "FQL"),
+    "IFQL": ("flowpolicy.agents", "IFQL"),
+    "MVP": ("flowpolicy.agents", "MVP"),
+    "QC": ("flowpolicy.agents", "QC"),
+    "RLPD": ("flowpolicy.agents", "RLPD"),
+    "Agent": ("flowpolicy.agents", "Agent"),
+    "Dataset": ("flowpolicy.data.dataset", "Dataset"),
+    "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),
+    "OGBench": ("flowpolicy.runs", "OGBench"),
+    "Offline": ("flowpolicy.train.phases", "Offline"),
+    "Online": ("flowpolicy.train.phases", "Online"),
+    "Policy": ("flowpolicy.train.policy", "Policy"),
+    "Result": ("flowpolicy.api", "Result"),
+    "Run": ("flowpolicy.api", "Run"),
+    "RunConfig": ("flowpolicy.train.phases", "RunConfig"),
+    "Spec": ("flowpolicy.types", "Spec"),
+    "Transition": ("flowpolicy.types", "Transition"),
+    "best_of_n": ("flowpolicy.refine", "BestOfN"),
+    "collect": ("flowpolicy.data.collect", "collect"),
+    "compare": ("flowpolicy.api", "compare"),
+    "debug": ("flowpolicy.api", "debug"),
+    "diagnose": ("flowpolicy.studies", "diagnose"),
+    "distil": ("flowpolicy.existing", "distil"),
+    "evaluate": ("flowpolicy.api", "evaluate"),
+    "one_step": ("flowpolicy.refine", "OneStep"),
+    "package": ("flowpolicy.packaging.write", "package"),
+    "qgbs": ("flowpolicy.refine", "QGBS"),
+    "register": ("flowpolicy.parts", "register"),
+    "report": ("flowpolicy.api", "report"),
+    "sweep_refiner": ("flowpolicy.studies", "sweep_refiner"),
+    "train": ("flowpolicy.api", "train"),
+    "trust_region": ("flowpolicy.refine", "TrustRegion"),
+    "trust_region_box": ("flowpolicy.refine", "TrustRegionBox"),
+}
+"""Where each public name is, and what it is called there."""
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, there = _HOMES[name]
+    value = globals()[name] = getattr(importlib.import_module(module), there)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(types.ModuleType):
+    """This module: where a function and a folder share a name (train, report), it is the function.
+
+    When a folder has been imported, Python binds it to its name in here; those are left out.
+    """
+
+    def __setattr__(self, name: str, value: typing.Any) -> None:
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            types.ModuleType.__setattr__(self, name, value)
+
+
+sys.modules[__name__].__class__ = _Package
