@@ -25,7 +25,7 @@ from flowpolicy.flows import FlowMap, OnDiagonal, Term, Triangle, diagonal, jump
 from flowpolicy.nets import Adam, MLPFlow, Plain, Trainable
 from flowpolicy.report import style
 from flowpolicy.report.distance import Noise, energy_distance, noise_of
-from flowpolicy.train.checkpoint import write_atomic
+from flowpolicy.train.durable import write as write_durably
 from flowpolicy.types import Spec, Transition
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         if seed == options.seeds[0]:
             buffer = io.BytesIO()
             np.save(buffer, samples, allow_pickle=False)
-            write_atomic(cloud, buffer.getvalue())
+            write_durably(cloud, buffer.getvalue())
         write(folder, rows, noise, budget)
         print(", ".join(f"{k} {_short(v)}" for k, v in row.items()), flush=True)
     drawn = {name: np.load(clouds / f"{name}.npy", allow_pickle=False) for name in OBJECTIVES}
@@ -121,7 +121,7 @@ def write(folder: Path, rows: list[dict[str, Any]], noise: Noise, budget: Budget
         "rows": rows,
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_atomic(folder / "objectives.json", text.encode())
+    write_durably(folder / "objectives.json", text.encode())
     write_csv(folder, rows)
 
 
@@ -185,7 +185,7 @@ def write_csv(folder: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows([{k: _short(v) for k, v in row.items()} for row in rows])
-    write_atomic(folder / "objectives.csv", text.getvalue().encode())
+    write_durably(folder / "objectives.csv", text.getvalue().encode())
 
 
 def show(rows: list[dict[str, Any]], noise: Noise) -> None:
@@ -222,7 +222,7 @@ def draw(path: Path, table: dict[str, Any], noise: Noise, clouds: dict[str, np.n
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticklabels([str(n) for n in JUMPS])
         axes.legend(ncols=4)
-    write_atomic(path, style.png(figure))
+    write_durably(path, style.png(figure))
 
 
 def _short(value: Any) -> Any:

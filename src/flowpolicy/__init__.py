@@ -14,7 +14,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
-    from flowpolicy.api import Result, Run, compare, debug, evaluate, report, train
+    from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
     from flowpolicy.data.collect import collect
     from flowpolicy.data.dataset import Dataset
     from flowpolicy.errors import FlowPolicyError
@@ -66,6 +66,7 @@ __all__ = [
     "qgbs",
     "register",
     "report",
+    "resume",
     "sweep_refiner",
     "train",
     "trust_region",
@@ -104,6 +105,7 @@ _HOMES = {
     "qgbs": ("flowpolicy.refine", "QGBS"),
     "register": ("flowpolicy.parts", "register"),
     "report": ("flowpolicy.api", "report"),
+    "resume": ("flowpolicy.api", "resume"),
     "sweep_refiner": ("flowpolicy.studies", "sweep_refiner"),
     "train": ("flowpolicy.api", "train"),
     "trust_region": ("flowpolicy.refine", "TrustRegion"),

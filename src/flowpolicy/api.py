@@ -30,6 +30,7 @@ from flowpolicy.train.evaluate import Evaluator, own, refined
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
+from flowpolicy.train.resume import resume as continue_run
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
@@ -76,6 +77,30 @@ def train(
         record["command"] = _command(name, changes)
     folder = free_folder(name) if out is None else Path(out)
     return loop.run(config, config.task, dataset, folder, record=record, watch=watch)
+
+
+def resume(
+    run: AnyRun,
+    data: Dataset | None = None,
+    *,
+    watch: Watch | None = None,
+    allow_inexact: bool = False,
+) -> Run:
+    """Goes on with a run that was stopped or killed, as if it had not been, and returns it.
+
+    data: the offline rows the run began with; those of its task where None
+    watch: who is told of progress, and from which checkpoint it goes on; nobody where None
+    allow_inexact: goes on where the result will not be, to the bit, that of a run that was never
+          interrupted: another device, other versions, an environment that does not repeat itself
+
+    Parts of your own must be registered first. A finished run is left as it is. Raises ``Inexact``,
+    ``Busy`` where another process writes to the run, ``MissingData`` and ``CorruptFile`` that name
+    the file, ``InvalidData`` where the rows are other ones.
+    """
+    folder = RunFolder(_path(run))
+    task = folder.config().task
+    dataset = task.dataset() if data is None else data
+    return continue_run(folder.path, task, dataset, watch=watch, allow_inexact=allow_inexact)
 
 
 def _resolve(what: str | AgentConfig | RunConfig) -> tuple[str, RunConfig]:

@@ -32,6 +32,18 @@ class MissingExtra(FlowPolicyError, ImportError):
     """An optional dependency that is not installed; the message names the extra."""
 
 
+class StorageFailed(FlowPolicyError, OSError):
+    """What a run keeps could not be written: a full or read-only disk. What was there stays."""
+
+
+class Busy(FlowPolicyError, RuntimeError):
+    """Another process writes to this run."""
+
+
+class Inexact(FlowPolicyError, RuntimeError):
+    """A run cannot be continued as if it had never stopped; the message says why."""
+
+
 class Diverged(FlowPolicyError, ArithmeticError):
     """Losses stopped being finite; the last good checkpoint stays."""
 

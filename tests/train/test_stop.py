@@ -58,12 +58,13 @@ def test_a_signal_leaves_a_checkpoint(tmp_path, phase, number):
     (saved,) = (tmp_path / "r" / "checkpoints").iterdir()
     assert str(saved) in record["message"]
     _, meta = fp.Run(tmp_path / "r").load()
-    assert meta["phase"] == 0
-    assert meta["done"] >= 20
+    at = meta["position"]
+    assert at["phase"] == 0
+    assert at["done"] >= 20
     if phase == "offline":
-        assert meta["updates"] == meta["done"]
+        assert meta["updates"] == at["done"]
     else:
-        assert meta["env_steps"] == [meta["done"]]
+        assert meta["env_steps"] == [at["done"]]
     assert fp.Policy.load(tmp_path / "r").act([0.5, 0.5]).shape == (2, 2)
 
 
@@ -82,7 +83,7 @@ class SignallingTask(runs.PointMassTask):
         return Signalling()
 
 
-@pytest.mark.parametrize(("every", "done"), [(10, (0, 10)), (0, (1, 0))])
+@pytest.mark.parametrize(("every", "done"), [(10, (0, 10)), (0, (0, 20))])
 def test_a_signal_does_not_wait_for_an_evaluation(tmp_path, every, done):
     """One within a phase and the one at its end are given up; a checkpoint is there, no row is."""
     evaluation = Evaluation(every=every, episodes=2, final_episodes=2, side_by_side=1)
@@ -90,7 +91,7 @@ def test_a_signal_does_not_wait_for_an_evaluation(tmp_path, every, done):
         train(tmp_path / "r", phases=OFFLINE, evaluation=evaluation, task=SignallingTask(rows=300))
     run = fp.Run(tmp_path / "r")
     _, meta = run.load()
-    assert (meta["phase"], meta["done"]) == done
+    assert (meta["position"]["phase"], meta["position"]["done"]) == done
     assert stopped.value.signal == signal.SIGTERM
     assert not list(run.evaluations())
 
@@ -114,4 +115,5 @@ def test_stopped_is_one_of_ours():
     """Caught with the library's errors; it carries the number for an exit status."""
     stopped = Stopped("text", signal.SIGTERM)
     assert isinstance(stopped, fp.FlowPolicyError)
-    assert (str(stopped), 128 + stopped.signal) == ("text", 143)
+    assert (str(stopped), stopped.exit_code) == ("text", 75)
+    assert Stopped("text", signal.SIGINT).exit_code == 130

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from flowpolicy import api, parts, runs
 from flowpolicy.report.show import rollout_of
-from flowpolicy.train.checkpoint import write_atomic
+from flowpolicy.train.durable import write as write_durably
 from flowpolicy.train.folder import RunFolder
 
 
@@ -111,7 +111,7 @@ def _video(run: Path) -> int:
     if not rollout.frames:
         print("no video: this machine cannot draw (see MUJOCO_GL in the README)")
         return 0
-    write_atomic(run / "rollout.webp", animation(rollout.frames))
+    write_durably(run / "rollout.webp", animation(rollout.frames))
     print(f"{rollout.sentence} It is in {run / 'rollout.webp'}")
     return 0
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from flowpolicy.errors import Diverged, FlowPolicyError, unknown_name
+from flowpolicy.errors import Diverged, FlowPolicyError, StorageFailed, unknown_name
 from flowpolicy.train.stop import Stopped
 
 COMMANDS = {
     "demo": "collect data, train FMQ offline, adapt it online, write a report",
     "train": "train a named run, with overrides",
+    "resume": "go on with a run that was stopped or killed, to the same end",
     "list": "the named runs, and the parts that options are made of",
     "evaluate": "play episodes with a run's policy, with any refiner",
     "diagnose": "the closed form, the map and the critic of a run, put to the test",
@@ -28,8 +29,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code.
 
-    0 done; 2 bad input, said in one line; 3 diverged; 128 + n stopped by signal n, with a
-    checkpoint written.
+    0 done; 2 bad input, said in one line; 3 diverged; 74 the disk refused; 75 stopped by SIGTERM
+    and 130 by Ctrl-C, with a checkpoint written.
     """
     # Other processes on the accelerator keep what this one does not need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -45,10 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
         return _command(name)(rest)
     except Stopped as error:
         console.print(escape(str(error)))
-        return 128 + error.signal
+        return error.exit_code
     except Diverged as error:
         console.print(f"[bold red]diverged[/]: {escape(str(error))}")
         return 3
+    except StorageFailed as error:
+        console.print(f"[bold red]stopped[/]: {escape(str(error))}; what was there before stays")
+        return 74
     except FlowPolicyError as error:
         console.print(f"[bold red]error[/]: {escape(str(error))}")
         return 2
@@ -78,6 +82,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     return {
         "demo": demo.demo,
         "train": training.train,
+        "resume": training.resume,
         "list": commands.list_runs,
         "evaluate": commands.evaluate,
         "diagnose": studies.diagnose,

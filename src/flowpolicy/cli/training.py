@@ -1,9 +1,9 @@
-"""``flowpolicy train NAME``."""
+"""``flowpolicy train NAME`` and ``flowpolicy resume RUN``."""
 
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import jax
 import tyro
@@ -17,6 +17,26 @@ from flowpolicy.train.console import ConsoleWatch
 from flowpolicy.train.watch import Silent, Watch
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """Who is told of progress: fields that both commands take."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody looks."""
+        ...
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether event files are wanted."""
+        ...
+
+    @property
+    def wandb(self) -> bool:
+        """Whether Weights & Biases is told."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What ``flowpolicy train`` takes beside the fields of the run."""
@@ -25,10 +45,10 @@ class TrainOptions:
     """One agent, ring and environment each."""
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """The run's folder; a new one under runs/ if not given."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """No progress."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Without jit and scan, so that breakpoints work; slow."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No progress."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write TensorBoard event files (extra: tensorboard)."""
     wandb: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -53,14 +73,43 @@ def train(arguments: list[str]) -> int:
         run = api.train(
             name, seeds=options.seeds, out=out, watch=_watch(options, out, name), **given
         )
+    _say_end(run, options)
+    return 0
+
+
+def _say_end(run: api.Run, options: Telling) -> None:
     if not options.quiet:
         say_device(Console(stderr=True))
     print(terminal_curve(read_run(run.path).evaluations))
     print(f"the run is in {run.path}; next: flowpolicy report {run.path}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """What ``flowpolicy resume`` takes."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The run's folder."""
+    allow_inexact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on although the result will not be, to the bit, that of a run never interrupted."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No progress."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write TensorBoard event files (extra: tensorboard)."""
+    wandb: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also log to Weights & Biases, offline unless WANDB_MODE is set (extra: wandb)."""
+
+
+def resume(arguments: list[str]) -> int:
+    """Goes on with a run, as if it had not been stopped, and prints its curve."""
+    options = tyro.cli(ResumeOptions, prog="flowpolicy resume", args=arguments)
+    watch = _watch(options, options.run, options.run.name)
+    run = api.resume(options.run, watch=watch, allow_inexact=options.allow_inexact)
+    _say_end(run, options)
     return 0
 
 
-def _watch(options: TrainOptions, out: Path, name: str) -> Watch:
+def _watch(options: Telling, out: Path, name: str) -> Watch:
     watches: list[Watch] = [] if options.quiet else [ConsoleWatch()]
     if options.tensorboard:
         watches.append(sinks.tensorboard(out))

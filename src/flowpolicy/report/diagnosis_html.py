@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from flowpolicy.report import style
 from flowpolicy.report.document import Picture, render, svg_picture, write_whole
 from flowpolicy.report.findings import Acting, Agreement, Diagnosis, Radius
-from flowpolicy.train.checkpoint import to_json, write_atomic
+from flowpolicy.train.checkpoint import to_json
+from flowpolicy.train.durable import write as write_durably
 
 GAINS = {
     "predicted": ("η |∇Q|, the prediction", style.MUTED, "--"),
@@ -25,7 +26,7 @@ GAINS = {
 
 def write_diagnosis(folder: Path, found: Diagnosis) -> Path:
     """Writes both files into a run's folder, each complete or not there; the HTML's path."""
-    write_atomic(folder / "diagnose.json", to_json(as_json(found)))
+    write_durably(folder / "diagnose.json", to_json(as_json(found)))
     path = folder / "diagnose.html"
     write_whole(path, render_diagnosis(found))
     return path

@@ -9,15 +9,15 @@ from typing import Any
 
 from flowpolicy.refine import QGBS, Refiner
 from flowpolicy.report import page
-from flowpolicy.train.checkpoint import to_json, write_atomic
+from flowpolicy.train.checkpoint import to_json
+from flowpolicy.train.durable import write as write_durably
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRow:
     """One refiner of a sweep; a line of ``sweep.csv``.
 
-    policy, critic, gradients, depth: calls of nets for one chunk, as in ``refine.Cost``; a jump
-        that integrates counts each of its steps
+    policy, critic, gradients, depth: evaluations of nets for one chunk, as in ``refine.Cost``
     ms_p50, ms_p99: milliseconds from one observation to its chunk
     episodes:       over all seeds; the same ones for every refiner
     success:        share of solved episodes; low, high: its 95 % interval
@@ -61,6 +61,6 @@ def write_sweep(folder: Path, rows: Sequence[SweepRow], protocol: dict[str, Any]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(["" if x is None else x for x in dataclasses.astuple(row)] for row in rows)
-    write_atomic(folder / "sweep.csv", text.getvalue().encode())
+    write_durably(folder / "sweep.csv", text.getvalue().encode())
     content = {"protocol": protocol, "rows": [dataclasses.asdict(row) for row in rows]}
-    write_atomic(folder / "sweep.json", to_json(content))
+    write_durably(folder / "sweep.json", to_json(content))

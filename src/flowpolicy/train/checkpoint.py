@@ -2,13 +2,14 @@
 
 A checkpoint is a folder. It is written under a temporary name, flushed, renamed, and its parent
 flushed, so that a kill at any moment leaves either the old state or the new one. Nothing in it is
-executed when it is read.
+executed when it is read, and of several the newest is read that is what was written.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,34 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from flowpolicy.errors import CorruptFile, MissingData
+from flowpolicy.readers import Limits, inside, parse_object, parse_tensors, read_bytes, read_object
+from flowpolicy.train import durable
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "key<{}>:"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes ``data`` under a temporary name, flushes it to disk and renames it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def to_json(value: Any) -> bytes:
@@ -51,36 +33,19 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False, indent=1, sort_keys=True).encode()
 
 
-def read_json(path: Path) -> Any:
-    """Strict JSON from ``path``; ``MissingData`` or ``CorruptFile`` otherwise."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({k for k, _ in pairs}) != len(pairs):
-            raise CorruptFile(f"{path}: a key is given twice")
-        return dict(pairs)
-
-    def refuse(text: str) -> Any:
-        raise CorruptFile(f"{path}: {text} is not strict JSON")
-
-    try:
-        return json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
-    except FileNotFoundError:
-        raise MissingData(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptFile(f"{path} is not readable as JSON: {error}") from None
-
-
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree by path; typed keys as key data, their implementation in the name."""
+    """Copies of a pytree's leaves on the host, by path; typed keys as key data, their
+    implementation in the name.
+    """
     arrays = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = jax.tree_util.keystr(path)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             name = _KEY.format(jax.random.key_impl(leaf)) + name
             leaf = jax.random.key_data(leaf)
-        # safetensors stores the buffer as it lies, so the layout must be C; ascontiguousarray would
-        # give scalars an axis.
-        arrays[name] = np.asarray(leaf, order="C")
+        # A copy, because the loop gives its buffers away while a checkpoint is being written; in C
+        # order, because safetensors stores the buffer as it lies.
+        arrays[name] = np.array(leaf, order="C", copy=True)
     return arrays
 
 
@@ -114,32 +79,69 @@ def _leaf(like: Any, stored: str, value: np.ndarray, source: str) -> jax.Array:
     return array
 
 
-def save(folder: Path, name: str, tree: Any, meta: dict[str, Any], *, keep: int) -> Path:
-    """Writes checkpoint ``name`` under ``folder`` and removes all but the newest ``keep``.
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds.
 
-    Where the name is taken, by a state of the same number of updates, it gets a number.
+    state: arrays of the trained state, which a policy needs
+    loop:  arrays that only going on with the run needs
+    meta:  everything else, as JSON has it
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+
+    state: dict[str, np.ndarray]
+    loop: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+FILES = ("loop.safetensors", "meta.json", "state.safetensors")
+MIGRATIONS: dict[int, Callable[[Contents], Contents]] = {
+    # Format 1 had the trained state alone: it acts, and cannot be gone on with.
+    1: lambda old: dataclasses.replace(old, meta={**old.meta, "format": 2, "resumable": False}),
+}
+"""From a format to the next one."""
+
+
+def free_name(folder: Path, name: str) -> str:
+    """``name``, numbered where it is taken by a state of the same number of updates.
+
+    No folder can be exchanged for another in one go, so both stay for a while.
+    """
+    copies, found = 0, name
+    while (folder / found).exists():
+        copies += 1
+        found = f"{name}.{copies:03d}"
+    return found
+
+
+def save(path: Path, contents: Contents, *, keep: int) -> None:
+    """Writes the checkpoint ``path`` and removes all but the newest ``keep`` beside it.
+
+    Raises ``StorageFailed`` where that is not possible; the older checkpoints stay.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    durable.remove(temporary)
+    durable.make_folder(temporary)
     files = {
-        "state.safetensors": safetensors.numpy.save(to_arrays(tree)),
-        "meta.json": to_json({"format": FORMAT, **meta}),
+        "state.safetensors": safetensors.numpy.save(contents.state),
+        "loop.safetensors": safetensors.numpy.save(contents.loop),
+        "meta.json": to_json({**contents.meta, "format": FORMAT}),
     }
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    files["manifest.json"] = to_json({"format": FORMAT, "sha256": hashes})
     for file, data in files.items():
-        write_atomic(temporary / file, data)
-    write_atomic(temporary / "manifest.json", to_json({"format": FORMAT, "sha256": hashes}))
-    final, copies = folder / name, 0
-    while final.exists():  # no folder can be exchanged for another in one go, so both stay for now
-        copies += 1
-        final = folder / f"{name}.{copies:03d}"
-    os.replace(temporary, final)
-    _flush(folder)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
+        durable.write_new(temporary / file, data)
+    durable.flush_folder(temporary)
+    durable.rename(temporary, path)
+    for old in checkpoints(path.parent)[:-keep]:
+        discard(old)
+
+
+def discard(path: Path) -> None:
+    """Removes a checkpoint; from the first moment on it is none."""
+    hidden = path.with_name(f".{path.name}.old")
+    durable.remove(hidden)
+    durable.rename(path, hidden)
+    durable.remove(hidden)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -149,40 +151,50 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and meta data of one checkpoint, every byte checked against the manifest.
+def newest(folder: Path, check: Callable[[Path, Contents], T]) -> tuple[T, list[tuple[Path, str]]]:
+    """What ``check`` makes of the newest checkpoint that was not altered and that it takes.
 
-    A checkpoint that was altered is refused by name, and the one before it is named.
+    Also returns the newer ones, each with why it was refused. Raises ``MissingData`` where there is
+    none at all, and ``CorruptFile`` with every reason where none is left.
     """
-    try:
-        return _read(path)
-    except (CorruptFile, MissingData) as error:
-        earlier = [p for p in checkpoints(path.parent) if p.name < path.name]
-        hint = f"the one before it is {earlier[-1]}" if earlier else "there is none before it"
-        raise CorruptFile(f"checkpoint refused: {error}; {hint}") from None
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    manifest = read_json(path / "manifest.json")
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
-        raise CorruptFile(f"{path / 'manifest.json'} is not a manifest")
-    if manifest.get("format") != FORMAT:
-        raise CorruptFile(
-            f"{path} has format {manifest.get('format')!r}, this version reads {FORMAT}"
-        )
-    hashes = manifest["sha256"]
-    if set(hashes) != {"state.safetensors", "meta.json"}:
-        raise CorruptFile(f"{path / 'manifest.json'} names other files than a checkpoint has")
-    contents = {}
-    for file, wanted in hashes.items():
+    refused = []
+    for path in reversed(checkpoints(folder)):
         try:
-            contents[file] = (path / file).read_bytes()
-        except FileNotFoundError:
-            raise MissingData(f"{path / file} does not exist") from None
-        if hashlib.sha256(contents[file]).hexdigest() != wanted:
-            raise CorruptFile(f"{path / file} was changed after it was written (SHA-256 differs)")
-    try:
-        arrays = safetensors.numpy.load(contents["state.safetensors"])
-    except SafetensorError as error:
-        raise CorruptFile(f"{path / 'state.safetensors'}: {error}") from None
-    return arrays, read_json(path / "meta.json")
+            return check(path, read(path)), refused
+        except (CorruptFile, MissingData) as error:
+            refused.append((path, str(error)))
+    if not refused:
+        raise MissingData(f"{folder.parent} has no checkpoint")
+    reasons = "; ".join(reason for _, reason in refused)
+    raise CorruptFile(f"{folder} holds no checkpoint that can be used: {reasons}")
+
+
+def read(path: Path) -> Contents:
+    """One checkpoint, every byte checked against its manifest; ``CorruptFile`` otherwise."""
+    manifest = read_object(inside(path, "manifest.json"))
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict):
+        raise CorruptFile(f"{path / 'manifest.json'} is not a manifest")
+    number = manifest.get("format")
+    if number not in (FORMAT, *MIGRATIONS):
+        raise CorruptFile(f"{path} has format {number!r}, this version reads up to {FORMAT}")
+    files = FILES if number > 1 else FILES[1:]
+    if sorted(hashes) != sorted(files):
+        raise CorruptFile(f"{path / 'manifest.json'} names other files than a checkpoint has")
+    found = {file: _checked(path, file, hashes[file]) for file in files}
+    contents = Contents(
+        parse_tensors(found["state.safetensors"], f"{path}/state.safetensors"),
+        parse_tensors(found["loop.safetensors"], f"{path}/loop.safetensors") if number > 1 else {},
+        parse_object(found["meta.json"], f"{path}/meta.json"),
+    )
+    for step in range(number, FORMAT):
+        contents = MIGRATIONS[step](contents)
+    return contents
+
+
+def _checked(folder: Path, name: str, wanted: Any) -> bytes:
+    path = inside(folder, name)
+    data = read_bytes(path, Limits().tensor_bytes)
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise CorruptFile(f"{path} was changed after it was written (SHA-256 differs)")
+    return data

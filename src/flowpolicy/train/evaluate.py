@@ -90,13 +90,14 @@ class Examiner:
 
     def __call__(
         self, learner: Learner, phase: str, step: int, episodes: int, watch: Watch, stop: StopFlag
-    ) -> None:
+    ) -> list[EvaluationRow]:
         """``episodes`` episodes of every seed and refiner, one row of ``evaluations.csv`` each.
 
         Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation.
         """
         if not self._evaluators:
             self._build()
+        rows = []
         for i, seed in enumerate(self._config.seeds):
             for label, evaluator in self._evaluators.items():
                 played = evaluator(
@@ -105,6 +106,8 @@ class Examiner:
                 row = played.row(seed, phase, step, label)
                 self._folder.append_evaluation(row)
                 watch.evaluation(row)
+                rows.append(row)
+        return rows
 
     def _build(self) -> None:
         wanted = self._config.evaluation

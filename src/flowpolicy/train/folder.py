@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import jax
 from flowpolicy import parts
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.errors import CorruptFile, FlowPolicyError, InvalidConfig, MissingData
-from flowpolicy.train import checkpoint
+from flowpolicy.readers import Limits, read_bytes, read_object, read_records, read_rows
+from flowpolicy.train import checkpoint, durable
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.types import Spec
@@ -22,6 +25,8 @@ from flowpolicy.types import Spec
 COLUMNS = (
     "seed", "phase", "step", "refiner", "episodes", "success", "return", "length", "seconds",
 )  # fmt: skip
+LOGS = ("evaluations.csv", "metrics.jsonl")
+"""What a run tells as it goes on; a checkpoint says how much of it is from before."""
 OWN = "own"
 """The refiner column of evaluations in which the agent acts its own way."""
 
@@ -95,14 +100,14 @@ class RunFolder:
             "spec": parts.encode(spec),
             **record,
         }
-        checkpoint.write_atomic(self.path / "config.json", checkpoint.to_json(record))
+        durable.write(self.path / "config.json", checkpoint.to_json(record))
 
     def record(self) -> dict[str, Any]:
         """Everything in ``config.json``."""
         if not self.path.is_dir():
             raise MissingData(f"there is no run folder {self.path}")
-        record = checkpoint.read_json(self.path / "config.json")
-        if not isinstance(record, dict) or not {"config", "spec"} <= set(record):
+        record = read_object(self.path / "config.json")
+        if not {"config", "spec"} <= set(record):
             raise CorruptFile(f"{self.path / 'config.json'} is not a run's configuration")
         return record
 
@@ -143,53 +148,109 @@ class RunFolder:
         self._append(name, buffer.getvalue())
 
     def _append(self, name: str, text: str) -> None:
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        path = self.path / name
+        handle = durable.open_end(path)
+        try:
+            durable.write_all(handle, text.encode(), path)
+        finally:
+            os.close(handle)
+
+    def logs(self) -> dict[str, dict[str, Any]]:
+        """Length and SHA-256 of every log that there is."""
+        found = {}
+        for name in LOGS:
+            if (self.path / name).exists():
+                data = _log(self.path / name)
+                found[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return found
+
+    def check_logs(self, logs: dict[str, dict[str, Any]]) -> None:
+        """``CorruptFile`` where the logs do not begin as ``logs`` says they did."""
+        for name, said in logs.items():
+            path = self.path / name
+            data = _log(path)[: said["bytes"]] if path.is_file() else b""
+            if hashlib.sha256(data).hexdigest() != said["sha256"]:
+                raise CorruptFile(f"{path}: lines were changed or are missing")
+
+    def cut_logs(self, logs: dict[str, dict[str, Any]]) -> None:
+        """Makes the logs as long as ``logs`` says they were."""
+        for name in LOGS:
+            if name in logs:
+                durable.cut(self.path / name, logs[name]["bytes"])
+            else:
+                durable.remove(self.path / name)
+
+    def tidy(self) -> None:
+        """Removes what a kill left half written or half removed."""
+        for folder in (self.path, self.checkpoints, self.best):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.name.startswith(".") and path.name.endswith((".tmp", ".old")):
+                    durable.remove(path)
+
+    def journal(self, seed: int) -> Path:
+        """Where the online rows of a seed are."""
+        return self.path / "replay" / f"seed-{seed}"
+
+    def status(self) -> dict[str, Any]:
+        """How the run ended; empty as long as it did not."""
+        path = self.path / "status.json"
+        return read_object(path) if path.exists() else {}
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        """Says how the run ended."""
+        durable.write(self.path / "status.json", checkpoint.to_json(status))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        try:
-            return [json.loads(line) for line in path.read_text().splitlines()]
-        except json.JSONDecodeError as error:
-            raise CorruptFile(f"{path}: {error}") from None
+        return [line for _, line in read_records(path)[0]]
 
     def evaluations(self) -> list[EvaluationRow]:
         """All lines of ``evaluations.csv``."""
         path = self.path / "evaluations.csv"
         if not path.exists():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        try:
-            return [_row(row) for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFile(f"{path} has a broken line: {error}") from None
+        return [row for _, row in read_rows(path, EvaluationRow, COLUMNS)[0]]
 
-    def save(self, trained: Trained, meta: dict[str, Any], *, keep: int = 2) -> Path:
-        """Writes a checkpoint named after the number of updates."""
-        name = f"step-{meta['updates']:09d}"
-        return checkpoint.save(self.path / "checkpoints", name, trained, meta, keep=keep)
+    @property
+    def checkpoints(self) -> Path:
+        """Where states are that a run can be gone on with."""
+        return self.path / "checkpoints"
 
-    def load(self) -> tuple[Trained, dict[str, Any]]:
-        """The newest checkpoint; one that was altered is refused and the one before it named."""
+    @property
+    def best(self) -> Path:
+        """Where the state is whose evaluation within the run was the best."""
+        return self.path / "best"
+
+    def load(self, *, best: bool = False) -> tuple[Trained, dict[str, Any]]:
+        """What the newest valid checkpoint trained, or the best one, and its meta data.
+
+        One that was altered is passed over with a warning that says why. Raises ``MissingData``
+        where there is none, ``CorruptFile`` where every one was altered.
+        """
         self.record()  # says so where this is no run at all
-        paths = checkpoint.checkpoints(self.path / "checkpoints")
-        if not paths:
-            raise MissingData(f"{self.path} has no checkpoint")
-        arrays, meta = checkpoint.read(paths[-1])
-        skeleton = jax.eval_shape(lambda: self._skeleton(bool(meta.get("online"))))
-        if not any("normaliser" in name for name in arrays):
+        folder = self.best if best else self.checkpoints
+        found, refused = checkpoint.newest(folder, lambda _, c: (self.trained(c), c.meta))
+        for _, reason in refused:
+            warnings.warn(f"checkpoint passed over: {reason}", stacklevel=2)
+        return found
+
+    def trained(self, contents: checkpoint.Contents) -> Trained:
+        """The state in a checkpoint's arrays; ``CorruptFile`` where it is not of this run."""
+        skeleton = jax.eval_shape(lambda: self._skeleton(bool(contents.meta.get("online"))))
+        if not any("normaliser" in name for name in contents.state):
             skeleton = dataclasses.replace(skeleton, normaliser=Normaliser(None, None))
-        return checkpoint.from_arrays(skeleton, arrays, str(paths[-1])), meta
+        return checkpoint.from_arrays(skeleton, contents.state, str(self.path))
 
     def _skeleton(self, online: bool) -> Trained:
         config, spec = self.config(), self.spec()
         return blank(config.agent, spec, len(config.seeds), online)
+
+
+def _log(path: Path) -> bytes:
+    return read_bytes(path, Limits().table_bytes)
 
 
 def blank(config: AgentConfig, spec: Spec, seeds: int, online: bool) -> Trained:
@@ -205,20 +266,6 @@ def blank(config: AgentConfig, spec: Spec, seeds: int, online: bool) -> Trained:
         jax.numpy.zeros(shape)
     )  # fmt: skip
     return Trained(jax.vmap(one)(keys), Normaliser(like, like))
-
-
-def _row(row: dict[str, str]) -> EvaluationRow:
-    return EvaluationRow(
-        seed=int(row["seed"]),
-        phase=row["phase"],
-        step=int(row["step"]),
-        refiner=row["refiner"],
-        episodes=int(row["episodes"]),
-        success=float(row["success"]),
-        returns=float(row["return"]),
-        length=float(row["length"]),
-        seconds=float(row["seconds"]),
-    )
 
 
 def is_run(path: Path) -> bool:

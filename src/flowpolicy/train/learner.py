@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from jaxtyping import Array, Bool
 from flowpolicy.agents.base import Agent
 from flowpolicy.data.replay import Ring
 from flowpolicy.errors import Diverged
+from flowpolicy.train.checkpoint import to_arrays
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
@@ -36,10 +36,12 @@ class Learner:
         folder: RunFolder,
         watch: Watch,
         start: Agent | None = None,
+        attempt: int = 0,
     ) -> None:
         """Initialises one agent per seed and moves the offline rows to the device.
 
-        ``start`` are agents to begin with in the place of new ones, one per seed.
+        ``start`` are agents to begin with in the place of new ones, one per seed. ``attempt`` makes
+        every draw of training another one.
         """
         self.config, self.normaliser = config, normaliser
         self._folder, self._watch = folder, watch
@@ -55,8 +57,8 @@ class Learner:
         self.agents: Agent = (
             start if start is not None else init(stream_keys(config.seeds, Stream.INIT))
         )
-        self.updates, self.saved, self.online = 0, 0, False
-        self._keys = stream_keys(config.seeds, Stream.UPDATE)
+        self.updates, self.online, self.attempt = 0, False, attempt
+        self._keys = stream_keys(config.seeds, Stream.UPDATE, attempt)
         self._all = jnp.ones(len(config.seeds), bool)
         self._seen: set[str] = set()
         self._started = time.perf_counter()
@@ -69,7 +71,7 @@ class Learner:
         """Turns the agents into those of the online phase, once."""
         if not self.online:
             begin = jax.jit(jax.vmap(lambda agent, key: agent.begin_online(key)))
-            keys = stream_keys(self.config.seeds, Stream.BEGIN_ONLINE)
+            keys = stream_keys(self.config.seeds, Stream.BEGIN_ONLINE, self.attempt)
             self.agents, self.online = begin(self.agents, keys), True
 
     def update(
@@ -107,7 +109,7 @@ class Learner:
         for name, value in means.items():
             if not np.isfinite(value).all():
                 raise self._diverged(f"{name} is {value.tolist()} ({phase} step {step})")
-        clock = round(time.perf_counter() - self._started, 3)
+        clock = round(self.seconds, 3)
         base = {"phase": phase, "step": step, "updates": self.updates, "seconds": clock}
         lines: list[dict[str, Any]] = [
             {"seed": seed, **base, **{name: float(value[i]) for name, value in means.items()}}
@@ -120,17 +122,36 @@ class Learner:
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
             f"{what} after {self.updates} updates: training stopped, and the last good checkpoint "
-            f"stays in {self._folder.path / 'checkpoints'}"
+            f"stays in {self._folder.checkpoints}"
         )
 
-    def save(self, where: dict[str, Any]) -> Path:
-        """Writes a checkpoint; ``where`` says how far the run is.
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, without the time in which it stood still."""
+        return time.perf_counter() - self._started
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of the agents and the normaliser on the host, as a checkpoint has them.
 
         Raises ``Diverged`` where a leaf is not finite: metrics show that an update later.
         """
-        for path, leaf in jax.tree_util.tree_flatten_with_path(self.agents)[0]:
-            if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+        found = jax.tree_util.tree_flatten_with_path(_finite(self.agents))[0]
+        for path, finite in found:
+            if not finite:
                 raise self._diverged(f"{jax.tree_util.keystr(path)} is not finite")
-        self.saved = self.updates
-        meta = {"updates": self.updates, "online": self.online, "attempt": 0, **where}
-        return self._folder.save(Trained(self.agents, self.normaliser), meta)
+        return to_arrays(Trained(self.agents, self.normaliser))
+
+    def restore(self, agents: Agent, meta: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.agents, self.updates, self.online = agents, meta["updates"], meta["online"]
+        self._started = time.perf_counter() - meta["seconds"]
+
+
+@jax.jit
+def _finite(agents: Agent) -> Any:
+    """Per leaf, whether every number in it is finite."""
+
+    def finite(leaf: Any) -> Any:
+        return jnp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.floating) else True
+
+    return jax.tree.map(finite, agents)

@@ -3,27 +3,27 @@
 It knows agents by their base, tasks and environments by their protocols, and none by name.
 """
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.replay import Ring
-from flowpolicy.envs.base import Env
-from flowpolicy.errors import InvalidConfig
-from flowpolicy.train.evaluate import Examiner
-from flowpolicy.train.folder import RunFolder, Trained
-from flowpolicy.train.learner import Learner
+from flowpolicy.train import checkpoint
+from flowpolicy.train.folder import OWN, RunFolder, Trained
+from flowpolicy.train.journal import Journal, record_type, to_records
+from flowpolicy.train.keeper import Keeper
 from flowpolicy.train.online import Stepper, Ticker
 from flowpolicy.train.phases import Offline, Online, RunConfig
+from flowpolicy.train.prepare import Parts, prepare
 from flowpolicy.train.stop import Halted, StopFlag, Stopped, stop_on_signal
 from flowpolicy.train.task import Task
+from flowpolicy.train.versions import platform
 from flowpolicy.train.watch import Silent, Watch
-from flowpolicy.types import Rows, Spec
+from flowpolicy.types import Metrics, Rows
 
 
 def run(
@@ -43,201 +43,243 @@ def run(
     Raises ``Diverged`` where a metric stops being finite and ``Stopped`` on Ctrl-C or SIGTERM; the
     last checkpoint stays in both cases.
     """
-    loop = _prepare(config, task, dataset, RunFolder(out), record or {}, watch or Silent(), start)
-    with stop_on_signal() as stop:
-        try:
-            for index, phase in enumerate(config.phases):
-                if isinstance(phase, Offline):
-                    loop.offline(index, phase, stop)
-                else:
-                    loop.online(index, phase, stop)
-        finally:
-            loop.close()
-    return loop.folder
-
-
-def _prepare(
-    config: RunConfig,
-    task: Task,
-    dataset: Dataset | None,
-    folder: RunFolder,
-    record: dict[str, Any],
-    watch: Watch,
-    start: Trained | None,
-) -> "_Loop":
-    """Checks that the parts fit each other, writes ``config.json``, builds the learner."""
-    if dataset is None and config.offline_updates:
-        raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
-    online = any(isinstance(phase, Online) for phase in config.phases)
-    rows = None if dataset is None else dataset.rows
-    with contextlib.ExitStack() as opened:
-        envs = []
-        for _ in config.seeds if online else ():
-            envs.append(task.env())
-            opened.callback(envs[-1].close)
-        spec = _spec(dataset, envs, config.offline_updates)
-        normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
-        told = {"task": task.name, "data": None if dataset is None else dataset.info}
-        folder.create(config, spec, told | record)
-        learner = Learner(
-            config,
-            spec,
-            rows,
-            normaliser=normaliser,
-            folder=folder,
-            watch=watch,
-            start=None if start is None else start.agents,
-        )
-        examiner = Examiner(task, config, normaliser, folder) if task.playable else None
-        opened.pop_all()  # the loop closes them from here on
-    return _Loop(config, folder, watch, learner, examiner, envs, rows or _blank_rows(spec))
-
-
-def _spec(dataset: Dataset | None, envs: list[Env], updates: int) -> Spec:
-    sides = [
-        (side.obs_shape, side.action_size) for side in (dataset, *envs[:1]) if side is not None
-    ]
-    if len(sides) == 2 and sides[0] != sides[1]:
-        raise InvalidConfig(
-            "data and environment differ in (observation shape, action size): "
-            f"{sides[0]} and {sides[1]}"
-        )
-    if not sides:
-        raise InvalidConfig("a run needs data, an environment, or both")
-    return Spec(sides[0][0], sides[0][1], updates)
-
-
-def _blank_rows(spec: Spec) -> Rows:
-    shape = spec.obs
-    obs = (
-        {k: jnp.zeros((1, *v)) for k, v in shape.items()}
-        if isinstance(shape, dict)
-        else jnp.zeros((1, *shape))
+    parts = prepare(
+        config, task, dataset, RunFolder(out), watch or Silent(), record=record or {}, start=start
     )
-    no = jnp.zeros(1, bool)
-    return Rows(obs, jnp.zeros((1, spec.action)), jnp.zeros(1), no, no, obs)
-
-
-def _stopped(stop: StopFlag, path: Path) -> Stopped:
-    number = stop.signal or 0
-    return Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
+    loop = Loop(parts)
+    if start is not None:
+        loop.save()  # nothing else could bring it back
+    return loop.go()
 
 
 @dataclasses.dataclass
-class _Loop:
+class Position:
+    """How far a run is: the phase, its updates or steps, the evaluations within it."""
+
+    phase: int = 0
+    done: int = 0
+    evaluated: int = 0
+
+
+class Loop:
     """The parts of one run, and what is due between two dispatches."""
 
-    config: RunConfig
-    folder: RunFolder
-    watch: Watch
-    learner: Learner
-    examiner: Examiner | None
-    envs: list[Env]
-    like: Rows
-    stepper: Stepper | None = None
-    rings: Ring | None = None
+    def __init__(self, parts: Parts) -> None:
+        """At the beginning; ``resume`` goes on from a checkpoint."""
+        self.config, self.folder, self.watch = parts.config, parts.folder, parts.watch
+        self.learner, self.examiner = parts.learner, parts.examiner
+        self.like, self._opened = parts.like, parts.opened
+        seeds = self.config.seeds
+        self.at, self.best = Position(), -1.0
+        self.stepper = (
+            Stepper(parts.envs, seeds, self.config.agent.view.chunk, attempt=self.learner.attempt)
+            if parts.envs
+            else None
+        )
+        self.rings: Ring | None = None
+        self.ticker: Ticker | None = None
+        self.first = 0
+        self.memory: Any = None
+        self.clock: dict[str, float] = {}
+        self.blocks: list[Metrics] = []
+        self.cuts: list[list[int]] = [[] for _ in seeds]
+        kind = record_type(self.like)
+        self.journals = [Journal(self.folder.journal(seed), kind) for seed in seeds]
+        self.keeper = Keeper(self.folder, self.journals, keep=self.config.keep)
+        self._saved: tuple[Any, Path] | None = None
+        self._saved_updates = 0
 
-    def offline(self, index: int, phase: Offline, stop: StopFlag) -> None:
+    def go(self) -> RunFolder:
+        """From where the run is to its end."""
+        with stop_on_signal() as stop:
+            try:
+                for index in range(self.at.phase, len(self.config.phases)):
+                    if index > self.at.phase:
+                        self.at = Position(index)
+                        self.ticker = None
+                    phase = self.config.phases[index]
+                    if isinstance(phase, Offline):
+                        self.offline(phase, stop)
+                    else:
+                        self.online(phase, stop)
+                self.keeper.wait()
+                self.folder.write_status({"state": "finished", "updates": self.learner.updates})
+            finally:
+                self.close()
+        return self.folder
+
+    def offline(self, phase: Offline, stop: StopFlag) -> None:
         """Blocks of updates from the data set alone."""
         self.watch.phase("offline", phase.steps, "updates")
-        done = 0
-        while done < phase.steps:
-            before = done
-            count = min(self.config.block, phase.steps - done)
+        self._due("offline", phase.steps, stop)
+        while self.at.done < phase.steps:
+            count = min(self.config.block, phase.steps - self.at.done)
             metrics = self.learner.update(None, count)
-            done += count
-            self.learner.log("offline", done, [metrics])
-            self.watch.advance(done)
-            self._due("offline", index, before, done, phase.steps, stop)
-        self._finish("offline", index, phase.steps, stop)
+            self.at.done += count
+            self.learner.log("offline", self.at.done, [metrics])
+            self.watch.advance(self.at.done)
+            self._due("offline", phase.steps, stop)
+        self._finish("offline", phase.steps, stop)
 
-    def online(self, index: int, phase: Online, stop: StopFlag) -> None:
+    def online(self, phase: Online, stop: StopFlag) -> None:
         """Ticks until every seed has made its steps."""
         self.watch.phase("online", phase.env_steps, "steps")
         self.learner.begin_online()
-        ticker = self._ticker(phase)
-        blocks = []
-        while ticker.done < phase.env_steps:
-            before = ticker.done
-            metrics = ticker()
-            done = ticker.done
-            self.rings = ticker.rings
-            if metrics is not None:
-                blocks.append(metrics)
-            if blocks and (
-                len(blocks) * ticker.per_tick >= self.config.block or done >= phase.env_steps
-            ):
-                jax.block_until_ready(blocks)
-                ticker.clock.lap("updates")
-                self.learner.log("online", done, blocks)
-                blocks = []
-            self.watch.advance(done)
-            ticker.clock.rest()
-            self._due("online", index, before, done, phase.env_steps, stop)
-        shares = {"phase": "online", "step": phase.env_steps, **ticker.clock.shares()}
-        self.folder.append_metrics([shares])
-        self.watch.metrics(shares)
-        self._finish("online", index, phase.env_steps, stop)
+        ticker = self.ticker = self._ticker(phase)
+        self._due("online", phase.env_steps, stop)
+        if self.at.done < phase.env_steps:
+            while self.at.done < phase.env_steps:
+                self._tick(ticker, phase, stop)
+            shares = {"phase": "online", "step": phase.env_steps, **ticker.clock.shares()}
+            self.folder.append_metrics([shares])
+            self.watch.metrics(shares)
+        self._finish("online", phase.env_steps, stop)
+
+    def _tick(self, ticker: Ticker, phase: Online, stop: StopFlag) -> None:
+        metrics = ticker()
+        self.at.done, self.rings = ticker.done, ticker.rings
+        if metrics is not None:
+            self.blocks.append(metrics)
+        full = len(self.blocks) * ticker.per_tick >= self.config.block
+        if self.blocks and (full or self.at.done >= phase.env_steps):
+            jax.block_until_ready(self.blocks)
+            ticker.clock.lap("updates")
+            self.learner.log("online", self.at.done, self.blocks)
+            self.blocks = []
+        self.watch.advance(self.at.done)
+        ticker.clock.rest()
+        if self.at.done < phase.env_steps:
+            self._due("online", phase.env_steps, stop)
 
     def _ticker(self, phase: Online) -> Ticker:
-        config, chunk = self.config, self.config.agent.view.chunk
         if self.stepper is None:
-            self.stepper = Stepper(self.envs, config.seeds, chunk)
+            raise RuntimeError("an online phase without environments")
         if self.rings is None:
-            self.rings = self.learner.updater.ring(self.like, config.ring_capacity)
-        return Ticker(
+            self.rings = self.learner.updater.ring(self.like, self.config.ring_capacity)
+        if self.at.done == 0:
+            self.first = int(self.stepper.env_steps.min())
+        ticker = Ticker(
             phase,
             self.learner,
             self.stepper,
             self.rings,
-            chunk=chunk,
+            chunk=self.config.agent.view.chunk,
+            first=self.first,
             report=lambda lines: self.folder.append_metrics(
                 {"phase": "online", **line} for line in lines
             ),
+            made=self._keep_rows,
         )
+        if self.memory is not None:
+            ticker.explorer.memory, self.memory = self.memory, None
+        ticker.clock.restore(self.clock)
+        self.clock = {}
+        return ticker
 
-    def _due(
-        self, kind: str, index: int, before: int, done: int, total: int, stop: StopFlag
-    ) -> None:
-        """Stops, evaluates or saves, where it is time to."""
+    def _keep_rows(self, rows: Rows, counts: np.ndarray) -> None:
+        for i, (rows_of, count) in enumerate(zip(self.journals, counts, strict=True)):
+            one = jax.tree.map(lambda x, i=i: x[i], rows)
+            rows_of.append(to_records(rows_of.kind, one, int(count)))
+
+    def _due(self, kind: str, total: int, stop: StopFlag) -> None:
+        """Saves, stops or evaluates, where it is time to.
+
+        Saving comes first: a run that goes on from here finds the evaluation due again.
+        """
+        self.keeper.poll()
         if stop:
-            raise _stopped(stop, self._save(index, done))
+            raise self._stopped(stop)
+        every = self.config.checkpoint_every
+        if self.learner.updates // every > self._saved_updates // every:
+            self.save()
         every = self.config.evaluation.every
-        if every and before // every < done // every and done < total:
+        if every and self.at.done // every > self.at.evaluated and self.at.done < total:
             # Ticks pass a multiple by a few steps, not the same in every run; curves need one step.
-            step, episodes = done // every * every, self.config.evaluation.episodes
-            if not self._examine(kind, step, episodes, stop):
-                raise _stopped(stop, self._save(index, done))
-        if self.learner.updates - self.learner.saved >= self.config.checkpoint_every:
-            self._save(index, done)
+            self._examine(
+                kind, self.at.done // every * every, self.config.evaluation.episodes, stop
+            )
+            self.at.evaluated = self.at.done // every
 
-    def _finish(self, kind: str, index: int, total: int, stop: StopFlag) -> None:
-        path = self._save(index + 1, 0)
-        if not self._examine(kind, total, self.config.evaluation.final_episodes, stop):
-            raise _stopped(stop, path)
+    def _finish(self, kind: str, total: int, stop: StopFlag) -> None:
+        self.save()
+        self._examine(kind, total, self.config.evaluation.final_episodes, stop)
 
-    def _examine(self, kind: str, step: int, episodes: int, stop: StopFlag) -> bool:
-        """Whether the evaluation, if one is due, was played to its end."""
+    def _stopped(self, stop: StopFlag) -> Stopped:
+        path = self.save()
+        self.keeper.wait()
+        number = stop.signal or 0
+        return Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
+
+    def _examine(self, kind: str, step: int, episodes: int, stop: StopFlag) -> None:
+        """An evaluation, if one is due; a state better than those before is kept."""
         if self.examiner is None or not episodes:
-            return True
+            return
         jax.block_until_ready(self.learner.agents)
         try:
-            self.examiner(self.learner, kind, step, episodes, self.watch, stop)
+            rows = self.examiner(self.learner, kind, step, episodes, self.watch, stop)
         except Halted:
-            return False
-        return True
+            raise self._stopped(stop) from None
+        success = float(np.mean([row.success for row in rows if row.refiner == OWN]))
+        if success > self.best:
+            self.best = success
+            if self.config.keep_best:
+                best = self._contents(success=success, resumable=False)
+                self.keeper.save_best(self._name(), best)
 
-    def _save(self, index: int, done: int) -> Path:
-        """A checkpoint that says in which phase, and how far in it, the run is."""
-        stepper = self.stepper
-        steps = [] if stepper is None else stepper.env_steps.tolist()
-        episodes = [] if stepper is None else stepper.episodes.tolist()
-        where = {"phase": index, "done": done, "env_steps": steps, "episodes": episodes}
-        return self.learner.save(where)
+    def _name(self) -> str:
+        return f"step-{self.learner.updates:09d}"
+
+    def save(self) -> Path:
+        """A checkpoint of the state as it is; returns the one there is where nothing changed."""
+        if self._saved is not None and self._saved[0] == self._here():
+            return self._saved[1]
+        oldest = [max(j.rows - self.config.ring_capacity, 0) for j in self.journals]
+        journals = [j.cursor(old) for j, old in zip(self.journals, oldest, strict=True)]
+        contents = self._contents(
+            position=dataclasses.asdict(self.at),
+            first=self.first,
+            best=self.best,
+            cuts=self.cuts,
+            journals=journals,
+            logs=self.folder.logs(),
+            clock={} if self.ticker is None else self.ticker.clock.state(),
+        )
+        needed = [c[0]["first"] if c else 0 for c in journals]
+        path = self.keeper.save(self._name(), contents, needed)
+        self.came_from(path)
+        return path
+
+    def _here(self) -> Any:
+        return dataclasses.astuple(self.at), self.learner.updates, self.learner.online
+
+    def came_from(self, path: Path) -> None:
+        """The state is now that of the checkpoint ``path``."""
+        self._saved, self._saved_updates = (self._here(), path), self.learner.updates
+
+    def _contents(self, **more: Any) -> checkpoint.Contents:
+        learner, stepper = self.learner, self.stepper
+        said, recorded = ({}, {}) if stepper is None else stepper.state()
+        loop = {
+            "recorded": recorded,
+            "memory": () if self.ticker is None else self.ticker.explorer.memory,
+            "blocks": {k: np.stack([b[k] for b in self.blocks]) for k in (self.blocks or [{}])[0]},
+        }
+        meta = {
+            "resumable": True,
+            "updates": learner.updates,
+            "online": learner.online,
+            "attempt": learner.attempt,
+            "seconds": learner.seconds,
+            "env_steps": said.get("env_steps", []),
+            "stepper": said,
+            "platform": platform(),
+            **more,
+        }
+        return checkpoint.Contents(learner.state(), checkpoint.to_arrays(loop), meta)
 
     def close(self) -> None:
-        """Frees the environments."""
-        for env in self.envs:
-            env.close()
-        if self.examiner is not None:
-            self.examiner.close()
+        """Frees environments, files and the lock."""
+        try:
+            self.keeper.close()
+        finally:
+            self._opened.close()

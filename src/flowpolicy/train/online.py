@@ -28,13 +28,15 @@ class Stepper:
     those of all online phases, so that none draws the noise of another.
     """
 
-    def __init__(self, envs: list[Env], seeds: tuple[int, ...], chunk: int) -> None:
+    def __init__(
+        self, envs: list[Env], seeds: tuple[int, ...], chunk: int, *, attempt: int = 0
+    ) -> None:
         """Nothing is reset until the first tick."""
-        self._envs, self._seeds, self._chunk = envs, seeds, chunk
+        self._envs, self._seeds, self._chunk, self._attempt = envs, seeds, chunk, attempt
         self._obs: list[Observation] = [None] * len(envs)
         self._over = [True] * len(envs)
         self._gain = [0.0] * len(envs)
-        self._length = [0] * len(envs)
+        self._actions: list[list[np.ndarray]] = [[] for _ in envs]
         self.ticks = 0
         self.env_steps = np.zeros(len(envs), np.int64)
         self.episodes = np.zeros(len(envs), np.int64)
@@ -43,10 +45,14 @@ class Stepper:
         """Resets what is over; returns which seeds began an episode, as booleans."""
         fresh = np.asarray(self._over)
         for i in np.flatnonzero(fresh):
-            seed = episode_seed(self._seeds[i], Stream.EXPLORE, int(self.episodes[i]))
-            self._obs[i] = self._envs[i].reset(seed)
-            self._over[i], self._gain[i], self._length[i] = False, 0.0, 0
+            self._reset(int(i))
         return fresh
+
+    def _reset(self, i: int) -> None:
+        number = int(self.episodes[i])
+        seed = episode_seed(self._seeds[i], Stream.EXPLORE, number, self._attempt)
+        self._obs[i] = self._envs[i].reset(seed)
+        self._over[i], self._gain[i], self._actions[i] = False, 0.0, []
 
     def observations(self) -> Observation:
         """The current ones, stacked over seeds."""
@@ -76,7 +82,7 @@ class Stepper:
         self._obs[i] = step.obs
         self._over[i] = step.terminated or step.truncated
         self._gain[i] += step.reward
-        self._length[i] += 1
+        self._actions[i].append(action)
         self.env_steps[i] += 1
         return before, action, step.reward, step.terminated, self._over[i], step.obs, step.success
 
@@ -85,8 +91,8 @@ class Stepper:
         for what, leaves in (("reward", [step.reward]), ("observation", jax.tree.leaves(step.obs))):
             if not all(np.isfinite(x).all() for x in leaves):
                 raise InvalidData(
-                    f"{self._envs[i].name}: the {what} after step {self._length[i] + 1} of episode "
-                    f"{int(self.episodes[i])} (seed {self._seeds[i]}) is not finite"
+                    f"{self._envs[i].name}: the {what} after step {len(self._actions[i]) + 1} of "
+                    f"episode {int(self.episodes[i])} (seed {self._seeds[i]}) is not finite"
                 )
 
     def _close(self, i: int, success: bool) -> dict[str, Any]:
@@ -95,11 +101,60 @@ class Stepper:
             "env_steps": int(self.env_steps[i]),
             "episode": int(self.episodes[i]),
             "episode/return": self._gain[i],
-            "episode/length": self._length[i],
+            "episode/length": len(self._actions[i]),
             "episode/success": float(success),
         }
         self.episodes[i] += 1
         return line
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a checkpoint says of it, and a pytree of the arrays that go with that.
+
+        An environment's state is the episode's number and the actions since: a simulator's own
+        state is not all there is to it (controllers read fields that are derived late).
+        """
+        going = [i for i, over in enumerate(self._over) if not over]
+        said = {
+            "ticks": self.ticks,
+            "env_steps": self.env_steps.tolist(),
+            "episodes": self.episodes.tolist(),
+            "going": {str(i): float(self._gain[i]) for i in going},
+        }
+        arrays = {
+            str(i): {"actions": np.asarray(self._actions[i]), "obs": self._obs[i]} for i in going
+        }
+        return said, arrays
+
+    def restore(
+        self, said: dict[str, Any], recorded: dict[str, Any]
+    ) -> tuple[list[str], list[int]]:
+        """Inverse of ``state``; what did not come back to the bit, as sentences, and of which
+        seeds. Their episodes are over.
+        """
+        self.ticks = said["ticks"]
+        self.env_steps = np.asarray(said["env_steps"], np.int64)
+        self.episodes = np.asarray(said["episodes"], np.int64)
+        troubles, lost = [], []
+        for name, gain in said["going"].items():
+            i, was = int(name), recorded[name]
+            self._reset(i)
+            for action in was["actions"]:
+                step = self._envs[i].step(action)
+                self._obs[i] = step.obs
+                self._gain[i] += step.reward
+                self._actions[i].append(action)
+                self._over[i] = step.terminated or step.truncated
+            same = jax.tree.map(np.array_equal, self._obs[i], was["obs"])
+            if self._over[i] or self._gain[i] != gain or not all(jax.tree.leaves(same)):
+                troubles.append(
+                    f"{self._envs[i].name}: episode {int(self.episodes[i])} of seed "
+                    f"{self._seeds[i]}, played again, is another one after "
+                    f"{len(self._actions[i])} steps"
+                )
+                lost.append(i)
+                self._over[i] = True
+                self.episodes[i] += 1
+        return troubles, lost
 
     def _rows(self, steps: list[list[tuple[Any, ...]]], action_size: int) -> Rows:
         size = (len(steps), self._chunk)
@@ -155,6 +210,15 @@ class Clock:
         self.total += now - self._mark
         self._mark = now
 
+    def state(self) -> dict[str, float]:
+        """The seconds so far."""
+        return {name: getattr(self, name) for name in ("environment", "policy", "updates", "total")}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Goes on from ``state``; an empty one is the beginning."""
+        for name, seconds in state.items():
+            setattr(self, name, seconds)
+
     def shares(self) -> dict[str, float]:
         """Each as a share of the total."""
         total = max(self.total, 1e-9)
@@ -170,11 +234,18 @@ class Clock:
 class Explorer:
     """The collecting policy over seeds, one environment each, with its memory."""
 
-    def __init__(self, seeds: tuple[int, ...], normaliser: Normaliser, memory: Memory) -> None:
+    def __init__(
+        self,
+        seeds: tuple[int, ...],
+        normaliser: Normaliser,
+        memory: Memory,
+        *,
+        attempt: int = 0,
+    ) -> None:
         """``memory`` is that of one agent before an episode."""
-        roots = stream_keys(seeds, Stream.EXPLORE)
+        roots = stream_keys(seeds, Stream.EXPLORE, attempt)
         self._blank = jax.tree.map(lambda x: jnp.stack([x] * len(seeds)), memory)
-        self._memory = self._blank
+        self.memory = self._blank
 
         def one(agent: Agent, key: Key, obs: Observation, memory: Memory) -> Any:
             return agent.explore(key, normaliser(obs), memory)
@@ -189,10 +260,10 @@ class Explorer:
         """One chunk per seed, (seeds, D); where ``fresh``, an episode begins."""
         memory = jax.tree.map(
             lambda m, b: jnp.where(fresh.reshape(-1, *[1] * (m.ndim - 1)), b, m),
-            self._memory,
+            self.memory,
             self._blank,
         )
-        chunks, self._memory = self._call(agents, jnp.int32(tick), obs, memory)
+        chunks, self.memory = self._call(agents, jnp.int32(tick), obs, memory)
         return np.asarray(chunks)
 
 
@@ -210,16 +281,23 @@ class Ticker:
         rings: Ring,
         *,
         chunk: int,
+        first: int,
         report: Callable[[list[dict[str, Any]]], None],
+        made: Callable[[Rows, np.ndarray], None],
     ) -> None:
-        """``report`` is given one line per episode that ends."""
+        """``first`` counts the steps of earlier phases. ``report`` is given one line per episode
+        that ends, ``made`` the rows of a tick and how many of each seed's are real.
+        """
         self._phase, self._learner, self._stepper = phase, learner, stepper
-        self._chunk, self._report = chunk, report
+        self._chunk, self._report, self._made = chunk, report, made
         self.rings, self.clock = rings, Clock()
-        self._first = int(stepper.env_steps.min())
-        self._limit = self._first + phase.env_steps
-        self._explore = Explorer(
-            learner.config.seeds, learner.normaliser, learner.alone(0).memory()
+        self.first = first
+        self._limit = self.first + phase.env_steps
+        self.explorer = Explorer(
+            learner.config.seeds,
+            learner.normaliser,
+            learner.alone(0).memory(),
+            attempt=learner.attempt,
         )
 
     @property
@@ -230,7 +308,7 @@ class Ticker:
     @property
     def done(self) -> int:
         """Environment steps of the slowest seed in this phase."""
-        return int(self._stepper.env_steps.min()) - self._first
+        return int(self._stepper.env_steps.min()) - self.first
 
     def __call__(self) -> Metrics | None:
         """One tick; the metrics of its updates, if it made any."""
@@ -241,7 +319,7 @@ class Ticker:
         jax.block_until_ready(learner.agents)
         clock.lap("updates")
         with learner.first_time("the collecting policy"):
-            chunks = self._explore(learner.agents, stepper.ticks, stepper.observations(), fresh)
+            chunks = self.explorer(learner.agents, stepper.ticks, stepper.observations(), fresh)
         chunks = self._randomised(chunks)
         clock.lap("policy")
         metrics = self._update()
@@ -250,6 +328,7 @@ class Ticker:
         rows, counts, ended = stepper.step(chunks, self._limit)
         clock.lap("environment")
         self.rings = learner.updater.insert(self.rings, rows, jnp.asarray(counts, jnp.int32))
+        self._made(rows, counts)
         if ended:
             self._report(ended)
         stepper.ticks += 1
@@ -258,17 +337,18 @@ class Ticker:
 
     def _randomised(self, chunks: np.ndarray) -> np.ndarray:
         """``chunks`` with uniform ones for the seeds that are in their random steps."""
-        early = self._stepper.env_steps - self._first < self._phase.random_steps
+        early = self._stepper.env_steps - self.first < self._phase.random_steps
         if not early.any():
             return chunks
-        seeds, tick, size = self._learner.config.seeds, self._stepper.ticks, chunks.shape[-1]
-        uniform = np.stack([random_chunk(seed, tick, size) for seed in seeds])
+        tick, size, attempt = self._stepper.ticks, chunks.shape[-1], self._learner.attempt
+        seeds = self._learner.config.seeds
+        uniform = np.stack([random_chunk(seed, tick, size, attempt) for seed in seeds])
         return np.where(early[:, None], uniform, chunks)
 
     def _update(self) -> Metrics | None:
         """Seeds below ``start_after``, or that have made all their steps, keep their agent."""
         steps = self._stepper.env_steps
-        alive = (steps - self._first >= max(self._phase.start_after, 1)) & (steps < self._limit)
+        alive = (steps - self.first >= max(self._phase.start_after, 1)) & (steps < self._limit)
         if not alive.any():
             return None
         return self._learner.update(self.rings, self.per_tick, jnp.asarray(alive))

@@ -109,13 +109,19 @@ class RunConfig:
     """Offline updates in one dispatch, and updates averaged into one line of the metrics."""
     checkpoint_every: int = 50_000
     """Updates between checkpoints."""
+    keep: int = 2
+    """Checkpoints that stay, the newest ones."""
+    keep_best: bool = True
+    """Whether the state of the best evaluation within the run stays as well."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if min(self.batch, self.block, self.checkpoint_every) < 1 or self.capacity < 0:
+        least = min(self.batch, self.block, self.checkpoint_every, self.keep)
+        if least < 1 or self.capacity < 0:
             raise InvalidConfig(
-                "run needs batch, block, checkpoint_every >= 1 and capacity >= 0, got "
-                f"{self.batch}, {self.block}, {self.checkpoint_every} and {self.capacity}"
+                "run needs batch, block, checkpoint_every, keep >= 1 and capacity >= 0, got "
+                f"{self.batch}, {self.block}, {self.checkpoint_every}, {self.keep} and "
+                f"{self.capacity}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise InvalidConfig(f"run.seeds must be distinct and at least 0, got {self.seeds}")

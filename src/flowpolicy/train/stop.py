@@ -13,13 +13,19 @@ from flowpolicy.errors import FlowPolicyError
 class Stopped(FlowPolicyError):
     """A signal ended the run after a checkpoint was written.
 
-    signal: its number, so that a command can exit with 128 + signal.
+    signal: its number. ``exit_code``: 130 after Ctrl-C, as everywhere; 75, "try again later", after
+    SIGTERM, by which whoever sent it knows that the run can be gone on with.
     """
 
-    def __init__(self, message: str, signal: int) -> None:
+    def __init__(self, message: str, number: int) -> None:
         """A message for people and the signal's number."""
         self.args = (message,)
-        self.signal = signal
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with."""
+        return 75 if self.signal == signal.SIGTERM else 128 + self.signal
 
 
 class Halted(Exception):

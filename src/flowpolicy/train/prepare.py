@@ -1,0 +1,109 @@
+"""What a run is made of, checked to fit before anything is written."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.envs.base import Env
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.train.evaluate import Examiner
+from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.learner import Learner
+from flowpolicy.train.lock import only_writer
+from flowpolicy.train.phases import Online, RunConfig
+from flowpolicy.train.task import Task
+from flowpolicy.train.watch import Watch
+from flowpolicy.types import Rows, Spec
+
+
+@dataclasses.dataclass
+class Parts:
+    """The parts of one run. ``opened`` gives back what they hold: environments, the lock."""
+
+    config: RunConfig
+    folder: RunFolder
+    watch: Watch
+    learner: Learner
+    examiner: Examiner | None
+    envs: list[Env]
+    like: Rows
+    opened: contextlib.ExitStack
+
+
+def prepare(
+    config: RunConfig,
+    task: Task,
+    dataset: Dataset | None,
+    folder: RunFolder,
+    watch: Watch,
+    *,
+    record: dict[str, Any] | None,
+    start: Trained | None,
+    attempt: int = 0,
+) -> Parts:
+    """Opens environments and builds the learner.
+
+    ``record`` is added to the ``config.json`` of a new run, of which this takes the lock; where it
+    is None a run is there already, and locked.
+    ``start`` is what training begins with in the place of new agents and a new normaliser.
+    Raises ``InvalidConfig`` where the parts do not fit, and ``Busy``.
+    """
+    if dataset is None and config.offline_updates:
+        raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
+    online = any(isinstance(phase, Online) for phase in config.phases)
+    rows = None if dataset is None else dataset.rows
+    with contextlib.ExitStack() as opened:
+        envs = []
+        for _ in config.seeds if online else ():
+            envs.append(task.env())
+            opened.callback(envs[-1].close)
+        spec = _spec(dataset, envs, config.offline_updates)
+        normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
+        if record is not None:
+            opened.enter_context(only_writer(folder.path))
+            told = {"task": task.name, "data": None if dataset is None else dataset.record}
+            folder.create(config, spec, told | record)
+        learner = Learner(
+            config,
+            spec,
+            rows,
+            normaliser=normaliser,
+            folder=folder,
+            watch=watch,
+            start=None if start is None else start.agents,
+            attempt=attempt,
+        )
+        examiner = Examiner(task, config, normaliser, folder) if task.playable else None
+        if examiner is not None:
+            opened.callback(examiner.close)
+        like = rows or blank_rows(spec)
+        return Parts(config, folder, watch, learner, examiner, envs, like, opened.pop_all())
+
+
+def _spec(dataset: Dataset | None, envs: list[Env], updates: int) -> Spec:
+    sides = [
+        (side.obs_shape, side.action_size) for side in (dataset, *envs[:1]) if side is not None
+    ]
+    if len(sides) == 2 and sides[0] != sides[1]:
+        raise InvalidConfig(
+            "data and environment differ in (observation shape, action size): "
+            f"{sides[0]} and {sides[1]}"
+        )
+    if not sides:
+        raise InvalidConfig("a run needs data, an environment, or both")
+    return Spec(sides[0][0], sides[0][1], updates)
+
+
+def blank_rows(spec: Spec) -> Rows:
+    """One row of zeros, for its shapes."""
+    shape = spec.obs
+    obs = (
+        {k: jnp.zeros((1, *v)) for k, v in shape.items()}
+        if isinstance(shape, dict)
+        else jnp.zeros((1, *shape))
+    )
+    no = jnp.zeros(1, bool)
+    return Rows(obs, jnp.zeros((1, spec.action)), jnp.zeros(1), no, no, obs)

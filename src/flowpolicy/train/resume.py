@@ -1,0 +1,216 @@
+"""Going on with a run as if it had never stopped."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.digest import check_same_rows
+from flowpolicy.data.replay import Ring
+from flowpolicy.errors import CorruptFile, Inexact, MissingData
+from flowpolicy.train import checkpoint, durable, journal
+from flowpolicy.train.checkpoint import Contents
+from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.journal import ENDED, record_type, to_rows
+from flowpolicy.train.lock import only_writer
+from flowpolicy.train.loop import Loop, Position
+from flowpolicy.train.phases import RunConfig
+from flowpolicy.train.prepare import blank_rows, prepare
+from flowpolicy.train.task import Task
+from flowpolicy.train.versions import platform
+from flowpolicy.train.watch import Silent, Watch
+from flowpolicy.types import Metrics, Rows
+
+
+def resume(
+    out: Path,
+    task: Task,
+    dataset: Dataset | None,
+    *,
+    watch: Watch | None = None,
+    allow_inexact: bool = False,
+) -> RunFolder:
+    """Goes on with the run in ``out`` from its newest valid checkpoint, or from its beginning.
+
+    ``dataset`` must hold the rows the run began with, ``InvalidData`` otherwise. The state at the
+    end is that of a run that was not interrupted, to the bit; what is in the way of that raises
+    ``Inexact``, or is told to ``watch`` with ``allow_inexact``. A run that is finished is left as
+    it is.
+    """
+    folder, watch = RunFolder(out), watch or Silent()
+    config = folder.config()
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(only_writer(folder.path))
+        if folder.status().get("state") == "finished":
+            watch.say(f"{out} is finished; there is nothing to go on with")
+            return folder
+        if dataset is not None:
+            check_same_rows(dataset.rows, folder.record().get("data") or {}, str(out))
+        folder.tidy()
+        like = dataset.rows if dataset is not None else blank_rows(folder.spec())
+        found = _newest(folder, config, like, watch)
+        if found is not None:
+            _tell(_differences(found.contents), watch, allow_inexact)
+        parts = prepare(
+            config,
+            task,
+            dataset,
+            folder,
+            watch,
+            record=None,
+            start=None if found is None else found.trained,
+            attempt=0 if found is None else found.contents.meta["attempt"],
+        )
+        parts.opened.callback(opened.pop_all().close)
+    loop = Loop(parts)
+    try:
+        if found is None:
+            folder.cut_logs({})
+            for rows in loop.journals:
+                journal.cut(rows.folder, rows.kind, [])
+        else:
+            _tell(restore(loop, found), watch, allow_inexact)
+    except BaseException:
+        loop.close()
+        raise
+    return loop.go()
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A checkpoint that holds together: its own arrays, and per seed the rows it speaks of."""
+
+    path: Path
+    contents: Contents
+    trained: Trained
+    rows: list[tuple[np.ndarray, list[journal.Segment]]]
+
+
+def _newest(folder: RunFolder, config: RunConfig, like: Rows, watch: Watch) -> Found | None:
+    """The newest checkpoint to go on from; those that are newer and do not hold together are put
+    aside. None where there never was one.
+    """
+    kind = record_type(like)
+
+    def usable(path: Path, contents: Contents) -> Found:
+        meta = contents.meta
+        if not meta.get("resumable"):
+            raise CorruptFile(f"{path} is of a version that could not go on with a run")
+        if meta.get("flawed"):
+            raise CorruptFile(f"{path} is of a run that was about to diverge")
+        folder.check_logs(meta["logs"])
+        rows = [
+            journal.read(folder.journal(seed), kind, cursor)
+            for seed, cursor in zip(config.seeds, meta["journals"], strict=True)
+        ]
+        return Found(path, contents, folder.trained(contents), rows)
+
+    try:
+        found, refused = checkpoint.newest(folder.checkpoints, usable)
+    except MissingData:
+        watch.say(f"{folder.path} has no checkpoint yet: it begins again")
+        return None
+    for path, reason in refused:
+        watch.say(f"checkpoint passed over: {reason}")
+        durable.rename(path, path.with_name(f".refused-{path.name}"))
+    watch.say(f"going on from {found.path}")
+    return found
+
+
+def _differences(contents: Contents) -> list[str]:
+    """What of the machine and its software is not what it was."""
+    then, now = contents.meta["platform"], platform()
+    return [
+        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _tell(troubles: list[str], watch: Watch, allow: bool) -> None:
+    if not troubles:
+        return
+    if not allow:
+        raise Inexact(
+            f"the run cannot be gone on with to the bit: {'; '.join(troubles)}. Go on all the same "
+            "with allow_inexact (--allow-inexact)"
+        )
+    for trouble in troubles:
+        watch.say(f"from here on not as it would have been: {trouble}")
+
+
+def restore(loop: Loop, found: Found) -> list[str]:
+    """Puts a fresh loop where a checkpoint was; returns what did not come back to the bit."""
+    meta, arrays = found.contents.meta, found.contents.loop
+    loop.folder.cut_logs(meta["logs"])
+    for rows, (_, segments) in zip(loop.journals, found.rows, strict=True):
+        journal.cut(rows.folder, rows.kind, segments)
+        rows.go_on(segments)
+    loop.at, loop.first, loop.best = Position(**meta["position"]), meta["first"], meta["best"]
+    loop.clock, loop.cuts = meta["clock"], meta["cuts"]
+    loop.learner.restore(found.trained.agents, meta)
+    loop.blocks = _blocks(arrays)
+    blank = jax.tree.map(
+        lambda x: jnp.stack([x] * len(loop.config.seeds)), loop.learner.alone(0).memory()
+    )
+    if memory := _below("memory", arrays):
+        loop.memory = checkpoint.from_arrays(blank, memory, str(found.path))
+    for path in checkpoint.checkpoints(loop.folder.checkpoints):
+        with contextlib.suppress(CorruptFile, MissingData):
+            loop.keeper.know(path, checkpoint.read(path).meta)
+    loop.came_from(found.path)
+    troubles, lost = [], []
+    if loop.stepper is not None and meta["stepper"]:
+        troubles, lost = loop.stepper.restore(meta["stepper"], _recorded(loop, arrays))
+    for i in lost:  # its episode ends where the rows do
+        loop.cuts[i].append(loop.journals[i].rows - 1)
+    if any(rows.rows for rows in loop.journals):
+        records = [records for records, _ in found.rows]
+        loop.rings = _rings(loop, records)
+    return troubles
+
+
+def _below(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of one branch, named from there on."""
+    branch = f"['{name}']"
+    return {key.replace(branch, "", 1): value for key, value in arrays.items() if branch in key}
+
+
+def _blocks(arrays: dict[str, np.ndarray]) -> list[Metrics]:
+    stacked = {name[2:-2]: jnp.asarray(x) for name, x in sorted(_below("blocks", arrays).items())}
+    count = len(next(iter(stacked.values()), ()))
+    return [{name: value[i] for name, value in stacked.items()} for i in range(count)]
+
+
+def _recorded(loop: Loop, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Per seed whose episode goes on, its actions and its last observation."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(loop.like.obs)
+    recorded = {}
+    for i in range(len(loop.config.seeds)):
+        own = _below(str(i), _below("recorded", arrays))
+        if own:
+            leaves = [own["['obs']" + jax.tree_util.keystr(path)] for path, _ in paths]
+            obs = jax.tree_util.tree_unflatten(structure, leaves)
+            recorded[str(i)] = {"actions": own["['actions']"], "obs": obs}
+    return recorded
+
+
+def _rings(loop: Loop, records: list[np.ndarray]) -> Ring:
+    """The rings that inserting all rows would have made."""
+    capacity, kind = loop.config.ring_capacity, loop.journals[0].kind
+    rings = []
+    for i, (found, rows) in enumerate(zip(records, loop.journals, strict=True)):
+        held = min(rows.rows, capacity, len(found))
+        numbers = np.arange(rows.rows - held, rows.rows)
+        places = np.zeros(capacity, kind)
+        places[numbers % capacity] = found[len(found) - held :]
+        for number in loop.cuts[i]:
+            if number >= rows.rows - held:
+                places[ENDED][number % capacity] = True
+        rings.append(Ring(to_rows(places, loop.like), jnp.int32(rows.rows)))
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *rings)
