@@ -14,7 +14,7 @@ import flowpolicy as fp
 NAMES = """
 Agent BC Dataset FMQ FQL FlowPolicyError IFQL MVP OGBench Offline Online Policy QC RLPD Result Run
 RunConfig Spec Transition best_of_n collect compare debug diagnose distil evaluate one_step package
-qgbs register report sweep_refiner train trust_region trust_region_box
+qgbs register report resume sweep_refiner train trust_region trust_region_box
 """
 
 
