@@ -4,6 +4,7 @@ Everything that a run keeps goes through these functions and nothing else, so th
 the world before and after each of them.
 """
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -46,11 +47,12 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the folder and its parents where they are missing."""
+    """Makes the folder and its parents where they are missing, and their names durable."""
     if folder.is_dir():
         return
-    with told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
+    with told(folder), contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
     flush_folder(folder.parent)
 
 
