@@ -21,7 +21,8 @@ from flowpolicy.readers import inside, read_bytes
 from flowpolicy.train import durable
 from flowpolicy.types import Rows
 
-SEGMENT_BYTES = 16 * 2**20
+SEGMENT_BYTES, SEGMENT_ROWS = 16 * 2**20, 256
+"""A segment is full at so many bytes, but holds so many rows at least."""
 LARGEST = 2**30
 """Bytes of a segment that are read at most; 256 of the largest records are in one at least."""
 NAME = re.compile(r"rows-(\d{12})\.bin")
@@ -83,7 +84,7 @@ class Journal:
         self._segments: list[Segment] = []
         self._handle: int | None = None
         self._unflushed: set[Path] = set()
-        self._size = max(SEGMENT_BYTES // kind.itemsize, 256)
+        self._size = max(SEGMENT_BYTES // kind.itemsize, SEGMENT_ROWS)
 
     def go_on(self, segments: list[Segment]) -> None:
         """Appends after ``segments``, which are on disk."""
@@ -180,14 +181,14 @@ def read(folder: Path, kind: np.dtype, cursor: Cursor) -> tuple[np.ndarray, list
     return np.concatenate(parts), segments
 
 
-def _segment(folder: Path, kind: np.dtype, entry: dict[str, Any]) -> tuple[Segment, bytes]:
+def _segment(folder: Path, kind: np.dtype, entry: dict[str, Any]) -> tuple[Segment, memoryview]:
     name, first, rows = str(entry.get("file")), entry.get("first"), entry.get("rows")
     if not (isinstance(first, int) and isinstance(rows, int) and min(first, rows) >= 0) or (
         name != f"rows-{first:012d}.bin"
     ):
         raise CorruptFile(f"{folder}: the checkpoint speaks of a segment {name!r}, which is none")
     path, size = inside(folder, name), rows * kind.itemsize
-    data = read_bytes(path, LARGEST)[:size]
+    data = memoryview(read_bytes(path, LARGEST))[:size]
     if len(data) < size:
         raise CorruptFile(f"{path} holds {len(data)} bytes, the checkpoint needs its first {size}")
     digest = hashlib.sha256(data)
