@@ -1,5 +1,6 @@
 """What the bits of a result depend on, besides the configuration and the data."""
 
+import functools
 import importlib.metadata
 import os
 import platform as system
@@ -20,14 +21,19 @@ def platform() -> dict[str, str]:
         "x64": str(bool(jax.config.values["jax_enable_x64"])),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
     }
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: _version(package) for package in PACKAGES}
 
 
+@functools.cache
+def _version(package: str) -> str:
+    """Read once: a checkpoint must not wait for it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@functools.cache
 def _processor() -> str:
     """The model, for which XLA compiles."""
     try:
