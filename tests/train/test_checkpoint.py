@@ -190,12 +190,15 @@ def test_a_checkpoint_of_the_first_format_still_acts(run, tmp_path):
 
 
 def test_a_configuration_that_changed_does_not_take_the_state(run, tmp_path):
-    """A wider net in config.json: the leaf that does not fit is named."""
+    """A wider net in config.json: that is said, and where it carries no sum the leaf is named."""
     shutil.copytree(run.path, tmp_path / "r")
     path = tmp_path / "r" / "config.json"
-    text = path.read_text()
-    assert '"width": 8' in text
-    path.write_text(text.replace('"width": 8', '"width": 9'))
+    text = path.read_text().replace('"width": 8', '"width": 9')
+    path.write_text(text)
+    with pytest.raises(CorruptFile, match=r"config\.json was changed after it was written"):
+        fp.Run(tmp_path / "r").load()
+    record = json.loads(text)
+    path.write_text(json.dumps({**record, "format": 1}))
     with pytest.raises(CorruptFile, match="must be float32"):
         fp.Run(tmp_path / "r").load()
 

@@ -114,7 +114,7 @@ def free_name(folder: Path, name: str) -> str:
 
 
 def save(path: Path, contents: Contents, *, keep: int) -> None:
-    """Writes the checkpoint ``path`` and removes all but the newest ``keep`` beside it.
+    """Writes the checkpoint ``path``, then removes all but the newest ``keep`` beside it.
 
     Raises ``StorageFailed`` where that is not possible; the older checkpoints stay.
     """
@@ -132,7 +132,12 @@ def save(path: Path, contents: Contents, *, keep: int) -> None:
         durable.write_new(temporary / file, data)
     durable.flush_folder(temporary)
     durable.rename(temporary, path)
-    for old in checkpoints(path.parent)[:-keep]:
+    trim(path.parent, keep)
+
+
+def trim(folder: Path, keep: int) -> None:
+    """Removes all but the newest ``keep`` checkpoints of a folder."""
+    for old in checkpoints(folder)[:-keep]:
         discard(old)
 
 
@@ -190,6 +195,18 @@ def read(path: Path) -> Contents:
     for step in range(number, FORMAT):
         contents = MIGRATIONS[step](contents)
     return contents
+
+
+def holds(path: Path, contents: Contents) -> bool:
+    """Whether the checkpoint ``path`` is valid, of this trained state and of this success."""
+    try:
+        found = read(path)
+    except (CorruptFile, MissingData):
+        return False
+    if found.meta.get("success") != contents.meta.get("success"):
+        return False
+    same = found.state.keys() == contents.state.keys()
+    return same and all(np.array_equal(found.state[k], v) for k, v in contents.state.items())
 
 
 def _checked(folder: Path, name: str, wanted: Any) -> bytes:

@@ -81,12 +81,30 @@ class Trained:
 jax.tree_util.register_dataclass(Trained, ["agents", "normaliser"], [])
 
 
+class GrowingSum:
+    """Length and SHA-256 of a file that grows; a checkpoint waits for what is new in it alone."""
+
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._bytes, self._digest = 0, hashlib.sha256()
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """Those of the file as it is now."""
+        with open(path, "rb") as file:
+            file.seek(self._bytes)
+            new = file.read()
+        self._bytes += len(new)
+        self._digest.update(new)
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
+
+
 class RunFolder:
     """Reads and writes one run's folder."""
 
     def __init__(self, path: str | Path) -> None:
         """Names the folder; nothing is read or written yet."""
         self.path = Path(path)
+        self._sums = {name: GrowingSum() for name in LOGS}
 
     def create(self, config: RunConfig, spec: Spec, record: dict[str, Any]) -> None:
         """Writes ``config.json``. A folder that already holds a run is refused."""
@@ -100,15 +118,23 @@ class RunFolder:
             "spec": parts.encode(spec),
             **record,
         }
-        durable.write(self.path / "config.json", checkpoint.to_json(record))
+        as_read = json.loads(checkpoint.to_json(record))
+        durable.write(
+            self.path / "config.json", checkpoint.to_json({**as_read, "sha256": _sum(as_read)})
+        )
 
     def record(self) -> dict[str, Any]:
-        """Everything in ``config.json``."""
+        """Everything in ``config.json``; ``CorruptFile`` where it is not what was written."""
         if not self.path.is_dir():
             raise MissingData(f"there is no run folder {self.path}")
         record = read_object(self.path / "config.json")
         if not {"config", "spec"} <= set(record):
             raise CorruptFile(f"{self.path / 'config.json'} is not a run's configuration")
+        if record.get("format") != 1 and record.get("sha256") != _sum(record):
+            raise CorruptFile(
+                f"{self.path / 'config.json'} was changed after it was written (SHA-256 differs); "
+                "a run with other settings is another run"
+            )
         return record
 
     def config(self) -> RunConfig:
@@ -160,8 +186,7 @@ class RunFolder:
         found = {}
         for name in LOGS:
             if (self.path / name).exists():
-                data = _log(self.path / name)
-                found[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                found[name] = self._sums[name].of(self.path / name)
         return found
 
     def check_logs(self, logs: dict[str, dict[str, Any]]) -> None:
@@ -175,6 +200,7 @@ class RunFolder:
     def cut_logs(self, logs: dict[str, dict[str, Any]]) -> None:
         """Makes the logs as long as ``logs`` says they were."""
         for name in LOGS:
+            self._sums[name] = GrowingSum()
             if name in logs:
                 durable.cut(self.path / name, logs[name]["bytes"])
             else:
@@ -195,6 +221,13 @@ class RunFolder:
         """How the run ended; empty as long as it did not."""
         path = self.path / "status.json"
         return read_object(path) if path.exists() else {}
+
+    def finished(self) -> bool:
+        """Whether the run came to its end, and what it ended with is there."""
+        status, newest = self.status(), checkpoint.checkpoints(self.checkpoints)[-1:]
+        if status.get("state") != "finished" or not newest:
+            return False
+        return newest[0].name.partition(".")[0] == f"step-{status.get('updates')!s:0>9}"
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Says how the run ended."""
@@ -247,6 +280,12 @@ class RunFolder:
     def _skeleton(self, online: bool) -> Trained:
         config, spec = self.config(), self.spec()
         return blank(config.agent, spec, len(config.seeds), online)
+
+
+def _sum(record: dict[str, Any]) -> str:
+    """SHA-256 of what a record says; of its own sum it says nothing."""
+    said = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(checkpoint.to_json(said)).hexdigest()
 
 
 def _log(path: Path) -> bytes:

@@ -45,19 +45,29 @@ class Keeper:
         return path
 
     def save_best(self, name: str, contents: Contents) -> None:
-        """Writes a state that was better than those before, in the place of the last such one."""
+        """Writes a state that was better than those before, in the place of the last such one.
+
+        A run that goes on from before the one that is there comes by it again: then it stays.
+        """
         self.wait()
+        before = checkpoint.checkpoints(self._folder.best)[-1:]
         path = self._folder.best / checkpoint.free_name(self._folder.best, name)
 
         def work() -> None:
-            durable.make_folder(path.parent)
-            checkpoint.save(path, contents, keep=1)
+            if not (before and checkpoint.holds(before[0], contents)):
+                durable.make_folder(path.parent)
+                checkpoint.save(path, contents, keep=1)
 
         self._pending = self._thread.submit(work)
 
     def know(self, path: Path, meta: dict[str, Any]) -> None:
         """Tells of a checkpoint that was there before."""
         self._oldest[path.name] = [c[0]["first"] if c else 0 for c in meta.get("journals", [])]
+
+    def trim(self) -> None:
+        """Removes what a kill left between a checkpoint and the removal of older ones."""
+        checkpoint.trim(self._folder.checkpoints, self._keep)
+        self._forget()
 
     def _forget(self) -> None:
         """Drops the rows that no checkpoint needs."""

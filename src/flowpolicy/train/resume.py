@@ -46,7 +46,7 @@ def resume(
     config = folder.config()
     with contextlib.ExitStack() as opened:
         opened.enter_context(only_writer(folder.path))
-        if folder.status().get("state") == "finished":
+        if folder.finished():
             watch.say(f"{out} is finished; there is nothing to go on with")
             return folder
         if dataset is not None:
@@ -117,7 +117,8 @@ def _newest(folder: RunFolder, config: RunConfig, like: Rows, watch: Watch) -> F
         return None
     for path, reason in refused:
         watch.say(f"checkpoint passed over: {reason}")
-        durable.rename(path, path.with_name(f".refused-{path.name}"))
+        aside = checkpoint.free_name(path.parent, f".refused-{path.name}")
+        durable.rename(path, path.with_name(aside))
     watch.say(f"going on from {found.path}")
     return found
 
@@ -163,6 +164,7 @@ def restore(loop: Loop, found: Found) -> list[str]:
     for path in checkpoint.checkpoints(loop.folder.checkpoints):
         with contextlib.suppress(CorruptFile, MissingData):
             loop.keeper.know(path, checkpoint.read(path).meta)
+    loop.keeper.trim()
     loop.came_from(found.path)
     troubles, lost = [], []
     if loop.stepper is not None and meta["stepper"]:
