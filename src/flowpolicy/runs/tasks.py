@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Literal
 
 from flowpolicy.data import ogbench
@@ -10,6 +11,8 @@ from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import make_env
 from flowpolicy.envs.toy import PointMass, point_mass_data
 from flowpolicy.parts import register
+from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
+from flowpolicy.train.task import Entry
 
 
 @register("ogbench")
@@ -51,6 +54,15 @@ class OGBench:
         """A new environment."""
         timing = "pre" if self.timing == "pre" else "post"
         return make_env(self.task, success_timing=timing, sparse=self.sparse)
+
+    @property
+    def control_interval(self) -> float | None:
+        """Seconds between two actions, where it is known."""
+        return ogbench_interval(self.task)
+
+    def fields(self) -> Mapping[str, tuple[Entry, ...]]:
+        """What the entries of an observation are, where it is known."""
+        return ogbench_fields(self.task)
 
 
 @register("point_mass")
