@@ -2,6 +2,7 @@
 
 import pytest
 import small_runs
+from moments import playing
 
 from quick import quick_compilation
 
@@ -18,3 +19,10 @@ def run(tmp_path_factory):
     """20 offline updates, 60 environment steps in chunks of 2, three evaluation episodes."""
     with quick_compilation():
         return small_runs.train(tmp_path_factory.mktemp("run") / "r")
+
+
+@pytest.fixture(scope="session")
+def play():
+    """``play(plan, executor)``: runs that nobody interrupts, to be interrupted."""
+    with playing() as found:
+        yield found
