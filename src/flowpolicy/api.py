@@ -25,12 +25,12 @@ from flowpolicy.report.methods import gather
 from flowpolicy.report.runfiles import read_run
 from flowpolicy.report.show import show
 from flowpolicy.report.statistics import Interval, success_interval
-from flowpolicy.train import loop
+from flowpolicy.train import attempts
+from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.evaluate import Evaluator, own, refined
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
-from flowpolicy.train.resume import resume as continue_run
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
@@ -76,7 +76,7 @@ def train(
     if isinstance(what, str) and data is None:
         record["command"] = _command(name, changes)
     folder = free_folder(name) if out is None else Path(out)
-    return loop.run(config, config.task, dataset, folder, record=record, watch=watch)
+    return attempts.run(config, config.task, dataset, folder, record=record, watch=watch)
 
 
 def resume(

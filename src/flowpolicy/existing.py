@@ -13,7 +13,7 @@ from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, InvalidData
 from flowpolicy.flows import Term
 from flowpolicy.parts import name_of
-from flowpolicy.train import loop
+from flowpolicy.train import attempts
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.train.random import Stream, stream_keys
@@ -56,7 +56,9 @@ def distil(
     name = f"distilled-{folder.record().get('run', 'own run')}"
     record = {"run": name, "from": str(folder.path.resolve()), "versions": versions()}
     where = free_folder(name) if out is None else Path(out)
-    return loop.run(config, config.task, dataset, where, record=record, watch=watch, start=start)
+    return attempts.run(
+        config, config.task, dataset, where, record=record, watch=watch, start=start
+    )
 
 
 def _check_data(spec: Spec, dataset: Dataset | None) -> None:

@@ -34,6 +34,19 @@ def check_critic(name: str, tau: float, ensemble: int) -> None:
         )
 
 
+def stood_still(before: Critic, after: Critic, online: Critic) -> Scalar:
+    """1 where a target stayed to the bit while the online critic is visibly away from it, else 0.
+
+    Seen at the smallest leaf, the last bias: a thousandth of what a pass over all would cost.
+    Visibly: by more than a hundredth of the leaf's values, of which any tau above 1e-5 adds a part
+    that float32 can tell.
+    """
+    leaves = [jax.tree.leaves(critic) for critic in (before, after, online)]
+    old, new, goal = min(zip(*leaves, strict=True), key=lambda same: same[0].size)
+    away = jnp.abs(goal - old) > 0.01 * jnp.abs(old) + 1e-6
+    return (away.any() & (new == old).all()).astype(jnp.float32)
+
+
 class TDCritic(eqx.Module):
     """An ensemble under training and its Polyak-averaged target."""
 
@@ -80,6 +93,7 @@ class TDCritic(eqx.Module):
             "critic/loss": value,
             "critic/target_mean": jnp.mean(y),
             "critic/target_max": jnp.max(y),
+            "critic/target_still": stood_still(self.target, target, online.model),
             "critic/weight": jnp.mean(batch.weight),
         }
         return type(self)(online, target, self.tau), metrics

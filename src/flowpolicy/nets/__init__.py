@@ -9,10 +9,11 @@ as ``net(s)``. All see one sample. Register your own with ``flowpolicy.register`
 from flowpolicy.nets.embed import Fourier, Plain
 from flowpolicy.nets.gaussian import GaussianNet, MLPGaussian, TanhGaussian
 from flowpolicy.nets.mlp import MLP, Linear, MixLinear, MLPCritic, MLPFlow
-from flowpolicy.nets.optimise import Adam, Trainable
+from flowpolicy.nets.optimise import LARGEST, Adam, Trainable
 from flowpolicy.nets.velocity import MLPOneStep, MLPValue, MLPVelocity
 
 __all__ = [
+    "LARGEST",
     "MLP",
     "Adam",
     "Fourier",

@@ -1,16 +1,24 @@
 """Optimisation: a model with the state of its optimiser, stepped by gradients."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool
 
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
+from flowpolicy.types import Scalar
 
 M = TypeVar("M")
+T = TypeVar("T")
+
+LARGEST = float(jnp.finfo(jnp.float32).max)
+"""A norm that stands for any that is not finite; a limit that every finite norm is below."""
 
 
 @register("adam")
@@ -48,19 +56,36 @@ class Adam:
 
 
 class Trainable(eqx.Module, Generic[M]):
-    """A model and its optimiser's state. ``step`` returns the next one."""
+    """A model and its optimiser's state. ``step`` returns the next one.
+
+    norm:  global norm of the last gradient, before any clipping; ``LARGEST`` if it was not finite
+    limit: the norm from which on a gradient is not followed; ``LARGEST`` follows every finite one
+    """
 
     model: M
     opt_state: Any
+    norm: Scalar
+    limit: Scalar
     optimiser: Adam = eqx.field(static=True)
 
     @classmethod
     def create(cls, model: M, optimiser: Adam) -> "Trainable[M]":
         """Starts the optimiser at ``model``."""
-        return cls(model, optimiser.transform().init(model), optimiser)  # pyright: ignore[reportArgumentType]
+        opt_state = optimiser.transform().init(model)  # pyright: ignore[reportArgumentType]
+        return cls(model, opt_state, jnp.zeros(()), jnp.full((), LARGEST), optimiser)
 
     def step(self, gradient: M) -> "Trainable[M]":
-        """One step down ``gradient``, a pytree like the model."""
+        """One step down ``gradient``, a pytree like the model.
+
+        Where the gradient's norm is not below ``limit``, model, moments and counters stay.
+        """
+        norm = gradient_norm(gradient)
+        model, opt_state = either(
+            norm < self.limit, lambda: self._stepped(gradient), lambda: (self.model, self.opt_state)
+        )
+        return type(self)(model, opt_state, norm, self.limit, self.optimiser)
+
+    def _stepped(self, gradient: M) -> tuple[M, Any]:
         # optax multiplies float32 moments with Python and integer scalars: not strict-promotable.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             updates, opt_state = self.optimiser.transform().update(
@@ -68,5 +93,23 @@ class Trainable(eqx.Module, Generic[M]):
                 self.opt_state,
                 self.model,  # pyright: ignore[reportArgumentType]
             )
-            model = optax.apply_updates(self.model, updates)  # pyright: ignore[reportArgumentType]
-        return type(self)(model, opt_state, self.optimiser)  # pyright: ignore[reportArgumentType]
+            return optax.apply_updates(self.model, updates), opt_state  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def either(condition: Bool[Array, ""], yes: Callable[[], T], no: Callable[[], T]) -> T:
+    """``yes()`` where ``condition`` holds, else ``no()``.
+
+    On a CPU one of them is computed. An accelerator would have to ask the host which; there both
+    are, and every entry is chosen. Measured on 2.4 million parameters, 2 cores, milliseconds of
+    processor time a step of Adam: 4.9 unguarded, 5.5 so, 10.2 by choosing entries.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(condition, yes, no)
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), yes(), no())
+
+
+def gradient_norm(gradient: Any) -> Scalar:
+    """Euclidean norm over all entries of all leaves; ``LARGEST`` where that is not finite."""
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
+    norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))
+    return jnp.where(norm < LARGEST, norm, LARGEST)

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from flowpolicy.errors import CorruptFile, MissingData
+from flowpolicy.nets import LARGEST
 from flowpolicy.readers import Limits, inside, parse_object, parse_tensors, read_bytes, read_object
 from flowpolicy.train import durable
 
@@ -94,9 +95,22 @@ class Contents:
 
 
 FILES = ("loop.safetensors", "meta.json", "state.safetensors")
+
+
+def _second(old: Contents) -> Contents:
+    """Format 1 had the trained state alone: it acts, and cannot be gone on with. What is trained
+    had no norms of gradients yet; it gets those of one that has made no step."""
+    state = dict(old.state)
+    for name, value in old.state.items():
+        trained, found, rest = name.partition(".opt_state")
+        if found and rest.endswith(".count"):
+            state.setdefault(f"{trained}.norm", np.zeros(value.shape, np.float32))
+            state.setdefault(f"{trained}.limit", np.full(value.shape, LARGEST, np.float32))
+    return dataclasses.replace(old, state=state, meta={**old.meta, "format": 2, "resumable": False})
+
+
 MIGRATIONS: dict[int, Callable[[Contents], Contents]] = {
-    # Format 1 had the trained state alone: it acts, and cannot be gone on with.
-    1: lambda old: dataclasses.replace(old, meta={**old.meta, "format": 2, "resumable": False}),
+    1: _second,
 }
 """From a format to the next one."""
 

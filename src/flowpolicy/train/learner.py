@@ -18,7 +18,8 @@ from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.random import Stream, stream_keys
-from flowpolicy.train.updates import Updater
+from flowpolicy.train.sentinel import Sentinel
+from flowpolicy.train.updates import Report, Updater
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Metrics, Rows, Spec
 
@@ -52,7 +53,14 @@ class Learner:
             draw=config.draw,
             batch=config.batch,
             seeds=len(config.seeds),
+            guard=config.guard,
         )
+        self._pending: list[tuple[int, Report]] = []
+        self.sentinel: Sentinel | None = None
+        if config.guard is not None:
+            self.sentinel = Sentinel(
+                config, config.guard, rows, folder=folder, watch=watch, attempt=attempt
+            )
         init = jax.jit(jax.vmap(lambda key: config.agent.init(key, spec)))
         self.agents: Agent = (
             start if start is not None else init(stream_keys(config.seeds, Stream.INIT))
@@ -77,18 +85,47 @@ class Learner:
     def update(
         self, rings: Ring | None, count: int, alive: Bool[Array, "seeds"] | None = None
     ) -> Metrics:
-        """Dispatches ``count`` updates and returns before they are done; see ``Updater``."""
+        """Dispatches ``count`` updates and returns before they are done; see ``Updater``.
+
+        A seed that diverged is not alive, whatever ``alive`` says.
+        """
+        alive = self._all if alive is None else alive
+        if self.sentinel is not None and self.sentinel.frozen:
+            alive = alive & jnp.asarray(self.sentinel.alive)
         with self.first_time(f"{count} {'online' if self.online else 'offline'} updates"):
-            self.agents, metrics = self.updater.update(
+            self.agents, block = self.updater.update(
                 self.agents,
                 rings,
                 self._keys,
                 self.updates,
-                self._all if alive is None else alive,
+                alive,
                 count=count,
+                bounds=None if self.sentinel is None else self.sentinel.bounds(),
             )
+        if block.report is not None:
+            self._pending.append((self.updates, block.report))
         self.updates += count
-        return metrics
+        return block.metrics
+
+    def look(self) -> None:
+        """Waits for the updates and reads what the guards say of those not yet looked at.
+
+        Raises ``GoBack`` and ``Diverged``, see ``Sentinel``.
+        """
+        pending, self._pending = self._pending, []
+        for first, report in pending:
+            if self.sentinel is not None:
+                self.sentinel.read(first, report, self.trained, online=self.online)
+
+    @property
+    def trained(self) -> Trained:
+        """What a checkpoint holds of it."""
+        return Trained(self.agents, self.normaliser)
+
+    @property
+    def flawed(self) -> bool:
+        """Whether the newest update was bad: no state to keep."""
+        return self.sentinel is not None and self.sentinel.flawed
 
     @contextlib.contextmanager
     def first_time(self, program: str) -> Iterator[None]:
@@ -101,23 +138,38 @@ class Learner:
             yield
 
     def log(self, phase: str, step: int, blocks: list[Metrics]) -> None:
-        """Writes the mean of some blocks' metrics, one line per seed; the values must be finite.
+        """Writes the mean of some blocks' metrics over their good updates, one line per seed.
 
-        Raises ``Diverged`` otherwise, before a checkpoint could keep the broken state.
+        The values must be finite; raises ``Diverged`` otherwise, before a checkpoint could keep the
+        broken state, and what ``look`` raises.
         """
-        means = {k: np.mean([np.asarray(b[k]) for b in blocks], axis=0) for k in blocks[0]}
-        for name, value in means.items():
-            if not np.isfinite(value).all():
-                raise self._diverged(f"{name} is {value.tolist()} ({phase} step {step})")
+        self.look()
+        means = [self._means(i, blocks) for i in range(len(self.config.seeds))]
+        for seed, line in zip(self.config.seeds, means, strict=True):
+            for name, value in line.items():
+                if not np.isfinite(value):
+                    where = f"{phase} step {step}, seed {seed}"
+                    raise self._diverged(f"{name} is {value} ({where})")
         clock = round(self.seconds, 3)
         base = {"phase": phase, "step": step, "updates": self.updates, "seconds": clock}
         lines: list[dict[str, Any]] = [
-            {"seed": seed, **base, **{name: float(value[i]) for name, value in means.items()}}
-            for i, seed in enumerate(self.config.seeds)
+            {"seed": seed, **base, **own}
+            for seed, own in zip(self.config.seeds, means, strict=True)
         ]
         self._folder.append_metrics(lines)
         for line in lines:
             self._watch.metrics(line)
+
+    def _means(self, i: int, blocks: list[Metrics]) -> dict[str, float]:
+        """One seed's metrics over the good updates of some blocks, and what the guards counted."""
+        sentinel = self.sentinel
+        guard = {} if sentinel is None else sentinel.line(i)
+        good = np.asarray([b["guard/good"][i] if guard else 1.0 for b in blocks])
+        if not good.any() or (sentinel is not None and i in sentinel.frozen):
+            return guard
+        names = [name for name in blocks[0] if name != "guard/good"]
+        means = {k: float(np.average([b[k][i] for b in blocks], weights=good)) for k in names}
+        return means | guard
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(

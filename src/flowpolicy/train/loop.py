@@ -10,46 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.replay import Ring
 from flowpolicy.train import checkpoint
-from flowpolicy.train.folder import OWN, RunFolder, Trained
+from flowpolicy.train.folder import OWN, RunFolder
 from flowpolicy.train.journal import Journal, record_type, to_records
 from flowpolicy.train.keeper import Keeper
 from flowpolicy.train.online import Stepper, Ticker
-from flowpolicy.train.phases import Offline, Online, RunConfig
-from flowpolicy.train.prepare import Parts, prepare
+from flowpolicy.train.phases import Offline, Online
+from flowpolicy.train.prepare import Parts
+from flowpolicy.train.sentinel import GoBack
 from flowpolicy.train.stop import Halted, StopFlag, Stopped, stop_on_signal
-from flowpolicy.train.task import Task
 from flowpolicy.train.versions import platform
-from flowpolicy.train.watch import Silent, Watch
 from flowpolicy.types import Metrics, Rows
-
-
-def run(
-    config: RunConfig,
-    task: Task,
-    dataset: Dataset | None,
-    out: Path,
-    *,
-    record: dict[str, Any] | None = None,
-    watch: Watch | None = None,
-    start: Trained | None = None,
-) -> RunFolder:
-    """Trains ``config.agent`` through ``config.phases`` and leaves a run folder at ``out``.
-
-    ``record`` is added to ``config.json``. ``start`` is what training begins with in the place of
-    new agents and of a normaliser fitted to the rows; its agents must be of this configuration.
-    Raises ``Diverged`` where a metric stops being finite and ``Stopped`` on Ctrl-C or SIGTERM; the
-    last checkpoint stays in both cases.
-    """
-    parts = prepare(
-        config, task, dataset, RunFolder(out), watch or Silent(), record=record or {}, start=start
-    )
-    loop = Loop(parts)
-    if start is not None:
-        loop.save()  # nothing else could bring it back
-    return loop.go()
 
 
 @dataclasses.dataclass
@@ -103,10 +75,16 @@ class Loop:
                     else:
                         self.online(phase, stop)
                 self.keeper.wait()
-                self.folder.write_status({"state": "finished", "updates": self.learner.updates})
+                self.folder.write_status(self._finished())
             finally:
                 self.close()
         return self.folder
+
+    def _finished(self) -> dict[str, Any]:
+        sentinel = self.learner.sentinel
+        frozen = {} if sentinel is None else sentinel.verdicts()
+        status = {"state": "finished", "updates": self.learner.updates}
+        return status | ({"diverged": frozen} if frozen else {})
 
     def offline(self, phase: Offline, stop: StopFlag) -> None:
         """Blocks of updates from the data set alone."""
@@ -177,6 +155,8 @@ class Loop:
         return ticker
 
     def _keep_rows(self, rows: Rows, counts: np.ndarray) -> None:
+        if self.learner.sentinel is not None:
+            self.learner.sentinel.saw(np.asarray(rows.reward), counts)
         for i, (rows_of, count) in enumerate(zip(self.journals, counts, strict=True)):
             one = jax.tree.map(lambda x, i=i: x[i], rows)
             rows_of.append(to_records(rows_of.kind, one, int(count)))
@@ -190,7 +170,8 @@ class Loop:
         if stop:
             raise self._stopped(stop)
         every = self.config.checkpoint_every
-        if self.learner.updates // every > self._saved_updates // every:
+        due = self.learner.updates // every > self._saved_updates // every
+        if due and not self.learner.flawed:
             self.save()
         every = self.config.evaluation.every
         if every and self.at.done // every > self.at.evaluated and self.at.done < total:
@@ -205,9 +186,13 @@ class Loop:
         self._examine(kind, total, self.config.evaluation.final_episodes, stop)
 
     def _stopped(self, stop: StopFlag) -> Stopped:
-        path = self.save()
-        self.keeper.wait()
         number = stop.signal or 0
+        try:
+            path = self.save()
+        except GoBack:  # the run meets it again when it is gone on with
+            self.keeper.wait()
+            return Stopped(f"stopped by signal {number}, as it was about to go back", number)
+        self.keeper.wait()
         return Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
 
     def _examine(self, kind: str, step: int, episodes: int, stop: StopFlag) -> None:
@@ -233,6 +218,7 @@ class Loop:
         """A checkpoint of the state as it is; returns the one there is where nothing changed."""
         if self._saved is not None and self._saved[0] == self._here():
             return self._saved[1]
+        self.learner.look()
         oldest = [max(j.rows - self.config.ring_capacity, 0) for j in self.journals]
         journals = [j.cursor(old) for j, old in zip(self.journals, oldest, strict=True)]
         contents = self._contents(
@@ -243,6 +229,8 @@ class Loop:
             journals=journals,
             logs=self.folder.logs(),
             clock={} if self.ticker is None else self.ticker.clock.state(),
+            guard={} if self.learner.sentinel is None else self.learner.sentinel.state(),
+            flawed=self.learner.flawed,
         )
         needed = [c[0]["first"] if c else 0 for c in journals]
         path = self.keeper.save(self._name(), contents, needed)

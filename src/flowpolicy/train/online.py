@@ -33,6 +33,7 @@ class Stepper:
     ) -> None:
         """Nothing is reset until the first tick."""
         self._envs, self._seeds, self._chunk, self._attempt = envs, seeds, chunk, attempt
+        self._began = [attempt] * len(envs)  # whose random numbers each episode began with
         self._obs: list[Observation] = [None] * len(envs)
         self._over = [True] * len(envs)
         self._gain = [0.0] * len(envs)
@@ -45,12 +46,12 @@ class Stepper:
         """Resets what is over; returns which seeds began an episode, as booleans."""
         fresh = np.asarray(self._over)
         for i in np.flatnonzero(fresh):
-            self._reset(int(i))
+            self._reset(int(i), self._attempt)
         return fresh
 
-    def _reset(self, i: int) -> None:
-        number = int(self.episodes[i])
-        seed = episode_seed(self._seeds[i], Stream.EXPLORE, number, self._attempt)
+    def _reset(self, i: int, attempt: int) -> None:
+        number, self._began[i] = int(self.episodes[i]), attempt
+        seed = episode_seed(self._seeds[i], Stream.EXPLORE, number, attempt)
         self._obs[i] = self._envs[i].reset(seed)
         self._over[i], self._gain[i], self._actions[i] = False, 0.0, []
 
@@ -119,6 +120,7 @@ class Stepper:
             "env_steps": self.env_steps.tolist(),
             "episodes": self.episodes.tolist(),
             "going": {str(i): float(self._gain[i]) for i in going},
+            "began": list(self._began),
         }
         arrays = {
             str(i): {"actions": np.asarray(self._actions[i]), "obs": self._obs[i]} for i in going
@@ -137,7 +139,7 @@ class Stepper:
         troubles, lost = [], []
         for name, gain in said["going"].items():
             i, was = int(name), recorded[name]
-            self._reset(i)
+            self._reset(i, said["began"][i])
             for action in was["actions"]:
                 step = self._envs[i].step(action)
                 self._obs[i] = step.obs
@@ -317,9 +319,12 @@ class Ticker:
         fresh = stepper.begin()
         clock.lap("environment")
         jax.block_until_ready(learner.agents)
+        learner.look()
         clock.lap("updates")
         with learner.first_time("the collecting policy"):
             chunks = self.explorer(learner.agents, stepper.ticks, stepper.observations(), fresh)
+        if learner.sentinel is not None:
+            chunks = learner.sentinel.checked(chunks, learner.trained)
         chunks = self._randomised(chunks)
         clock.lap("policy")
         metrics = self._update()

@@ -7,6 +7,7 @@ from flowpolicy.data.replay import Draw, UniformDraw
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
 from flowpolicy.refine import Refiner
+from flowpolicy.train.guards import Guard
 from flowpolicy.train.normalise import Identity, Standardise
 
 
@@ -113,6 +114,9 @@ class RunConfig:
     """Checkpoints that stay, the newest ones."""
     keep_best: bool = True
     """Whether the state of the best evaluation within the run stays as well."""
+    guard: Guard | None = Guard()
+    """When an update is bad, and what so many of them lead to. None for no guards: the run ends
+    when a mean of the metrics is not finite. Gradients that are not finite are never followed."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""

@@ -14,6 +14,7 @@ from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.phases import Online, RunConfig
+from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Rows, Spec
@@ -49,7 +50,8 @@ def prepare(
     ``record`` is added to the ``config.json`` of a new run, of which this takes the lock; where it
     is None a run is there already, and locked.
     ``start`` is what training begins with in the place of new agents and a new normaliser.
-    Raises ``InvalidConfig`` where the parts do not fit, and ``Busy``.
+    Raises ``InvalidConfig`` where the parts do not fit, ``InvalidData`` where the rewards are too
+    large for float32, and ``Busy``.
     """
     if dataset is None and config.offline_updates:
         raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
@@ -62,6 +64,7 @@ def prepare(
             opened.callback(envs[-1].close)
         spec = _spec(dataset, envs, config.offline_updates)
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
+        check_rewards(config, rows)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
             told = {"task": task.name, "data": None if dataset is None else dataset.record}

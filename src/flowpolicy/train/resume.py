@@ -23,34 +23,30 @@ from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.prepare import blank_rows, prepare
 from flowpolicy.train.task import Task
 from flowpolicy.train.versions import platform
-from flowpolicy.train.watch import Silent, Watch
+from flowpolicy.train.watch import Watch
 from flowpolicy.types import Metrics, Rows
 
 
-def resume(
-    out: Path,
+def reopen(
+    folder: RunFolder,
     task: Task,
     dataset: Dataset | None,
+    watch: Watch,
     *,
-    watch: Watch | None = None,
-    allow_inexact: bool = False,
-) -> RunFolder:
-    """Goes on with the run in ``out`` from its newest valid checkpoint, or from its beginning.
+    allow_inexact: bool,
+    attempt: int,
+) -> Loop:
+    """The run in ``folder`` where its newest valid checkpoint is, or at its beginning.
 
-    ``dataset`` must hold the rows the run began with, ``InvalidData`` otherwise. The state at the
-    end is that of a run that was not interrupted, to the bit; what is in the way of that raises
-    ``Inexact``, or is told to ``watch`` with ``allow_inexact``. A run that is finished is left as
-    it is.
+    ``dataset`` must hold the rows the run began with, ``InvalidData`` otherwise. What is in the way
+    of a continuation to the bit raises ``Inexact``, or is told to ``watch`` with ``allow_inexact``.
+    ``attempt`` is whose random numbers come next.
     """
-    folder, watch = RunFolder(out), watch or Silent()
     config = folder.config()
     with contextlib.ExitStack() as opened:
         opened.enter_context(only_writer(folder.path))
-        if folder.finished():
-            watch.say(f"{out} is finished; there is nothing to go on with")
-            return folder
         if dataset is not None:
-            check_same_rows(dataset.rows, folder.record().get("data") or {}, str(out))
+            check_same_rows(dataset.rows, folder.record().get("data") or {}, str(folder.path))
         folder.tidy()
         like = dataset.rows if dataset is not None else blank_rows(folder.spec())
         found = _newest(folder, config, like, watch)
@@ -64,7 +60,7 @@ def resume(
             watch,
             record=None,
             start=None if found is None else found.trained,
-            attempt=0 if found is None else found.contents.meta["attempt"],
+            attempt=attempt,
         )
         parts.opened.callback(opened.pop_all().close)
     loop = Loop(parts)
@@ -78,7 +74,7 @@ def resume(
     except BaseException:
         loop.close()
         raise
-    return loop.go()
+    return loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +144,8 @@ def _tell(troubles: list[str], watch: Watch, allow: bool) -> None:
 def restore(loop: Loop, found: Found) -> list[str]:
     """Puts a fresh loop where a checkpoint was; returns what did not come back to the bit."""
     meta, arrays = found.contents.meta, found.contents.loop
+    if loop.learner.sentinel is not None:
+        loop.learner.sentinel.restore(meta.get("guard") or {})
     loop.folder.cut_logs(meta["logs"])
     for rows, (_, segments) in zip(loop.journals, found.rows, strict=True):
         journal.cut(rows.folder, rows.kind, segments)

@@ -4,10 +4,10 @@ jit stands here and in ``act``, nowhere below. A program is traced once per phas
 changes between calls is an argument.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.chunk import View
 from flowpolicy.data.replay import Draw, Ring, sample
+from flowpolicy.train.guards import Bounds, Guard, Report, examine
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.types import Key, Keys, Metrics, Observation, Rows, Transition
 
@@ -40,6 +41,17 @@ def over_seeds(
     return alone
 
 
+class Block(eqx.Module):
+    """What came of a block of updates beside the agents.
+
+    metrics: per seed, each metric's mean over the good updates; ``guard/good`` is their share
+    report:  what the guards saw; None without guards, where every update counts as good
+    """
+
+    metrics: Metrics
+    report: Report | None
+
+
 class Updater:
     """Blocks of updates with sampling in the graph: one dispatch for many updates.
 
@@ -56,11 +68,13 @@ class Updater:
         draw: Draw,
         batch: int,
         seeds: int,
+        guard: Guard | None = None,
     ) -> None:
         """Moves the offline rows to the device."""
         self._offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         self._normaliser = normaliser
         self._view, self._draw, self._batch, self._seeds = view, draw, batch, seeds
+        self._guard = guard
         self._update = jax.jit(self._block, static_argnames="count", donate_argnums=0)
         self._insert = jax.jit(self._insert_rows, donate_argnums=0)
 
@@ -73,13 +87,14 @@ class Updater:
         alive: Bool[Array, "seeds"],
         *,
         count: int,
-    ) -> tuple[Agent, Metrics]:
+        bounds: Bounds | None = None,
+    ) -> tuple[Agent, Block]:
         """``count`` updates, numbered from ``first``; seeds that are not alive keep their agent.
 
-        Returns the agents and, per seed, each metric's mean over the block.
+        ``bounds``, one per seed, is what guards need to know.
         """
         return self._update(
-            agents, rings, self._offline, self._normaliser, keys, jnp.int32(first), alive,
+            agents, rings, self._offline, self._normaliser, keys, jnp.int32(first), alive, bounds,
             count=count,
         )  # fmt: skip
 
@@ -104,26 +119,40 @@ class Updater:
         keys: Keys,
         first: Int[Array, ""],
         alive: Bool[Array, "seeds"],
+        bounds: Bounds | None,
         *,
         count: int,
-    ) -> tuple[Agent, Metrics]:
+    ) -> tuple[Agent, Block]:
+        numbers = first + jnp.arange(count)
+
         def one_seed(
-            agent: Agent, ring: Ring | None, key: Key, alive: Bool[Array, ""]
-        ) -> tuple[Agent, Metrics]:
-            draw = functools.partial(
-                self._transitions, offline=offline, ring=ring, normaliser=normaliser
-            )
-
-            def step(agent: Agent, number: Int[Array, ""]) -> tuple[Agent, Metrics]:
+            agent: Agent, ring: Ring | None, key: Key, alive: Bool[Array, ""], bounds: Bounds | None
+        ) -> tuple[Agent, Block]:
+            def drawn(number: Int[Array, ""]) -> tuple[Transition, Key]:
                 key_batch, key_update = jax.random.split(jax.random.fold_in(key, number))
-                return agent.update(key_update, draw(key_batch))
+                batch = self._transitions(
+                    key_batch, offline=offline, ring=ring, normaliser=normaliser
+                )
+                return batch, key_update
 
-            after, metrics = jax.lax.scan(step, agent, first + jnp.arange(count))
+            def step(agent: Agent, number: Int[Array, ""]) -> tuple[Agent, Any]:
+                batch, key_update = drawn(number)
+                agent, metrics = agent.update(key_update, batch)
+                if self._guard is None or bounds is None:
+                    return agent, (metrics, jnp.int32(0))
+                agent, metrics, faults = examine(self._guard, bounds, agent, batch, metrics)
+                return agent, (metrics, faults)
+
+            after, (metrics, faults) = jax.lax.scan(step, agent, numbers)
             kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, agent)
-            return kept, jax.tree.map(jnp.mean, metrics)
+            if self._guard is None:
+                return kept, Block(jax.tree.map(jnp.mean, metrics), None)
+            faults = jnp.where(alive, faults, 0)
+            return kept, _block_of(metrics, faults, lambda i: drawn(numbers[i])[0])
 
         ring_axis = None if rings is None else 0
-        return over_seeds(one_seed, (0, ring_axis, 0, 0), self._seeds)(agents, rings, keys, alive)
+        axes = (0, ring_axis, 0, 0, None if bounds is None else 0)
+        return over_seeds(one_seed, axes, self._seeds)(agents, rings, keys, alive, bounds)
 
     def _transitions(
         self, key: Key, *, offline: Rows | None, ring: Ring | None, normaliser: Normaliser
@@ -139,6 +168,25 @@ class Updater:
             batch.mask,
             batch.weight,
         )
+
+
+def _block_of(
+    metrics: Metrics, faults: Int[Array, "count"], batch: Callable[[Array], Transition]
+) -> Block:
+    """One seed's block: means over its good updates, and the first bad one, drawn again."""
+    good = faults == 0
+    many = jnp.sum(good.astype(jnp.float32))
+
+    def mean(values: Float[Array, "count"]) -> Float[Array, ""]:
+        return jnp.sum(jnp.where(good, values, 0.0)) / jnp.maximum(many, 1.0)
+
+    first = jnp.argmax(~good).astype(jnp.int32)
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(batch, first))
+    # Under vmap both branches are computed: one more batch is drawn in a block of several seeds.
+    found = jax.lax.cond(good.all(), lambda: blank, lambda: batch(first))
+    at_first = jax.tree.map(lambda values: values[first], metrics)
+    means = jax.tree.map(mean, metrics) | {"guard/good": many / good.shape[0]}
+    return Block(means, Report(faults, first, at_first, found))
 
 
 Act = Callable[[Key, Observation, Memory], tuple[Float[Array, "d"], Memory]]
