@@ -1,8 +1,25 @@
 """Toy environments with known answers, for tests and first steps: no simulator, no files."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flowpolicy.envs.base import Step
+
+GOAL, ACTOR = (0, 158, 115), (213, 94, 0)
+MODES = ((-0.5, 0.0), (0.5, 0.0))
+"""Centres of the two-mode bandit's modes."""
+
+
+def _dots(
+    points: Sequence[Sequence[float] | np.ndarray], colours: Sequence[tuple[int, int, int]]
+) -> np.ndarray:
+    """Points of the square [-1, 1]^2 in an image, later ones above."""
+    frame = np.full((64, 64, 3), 255, np.uint8)
+    for at, colour in zip(points, colours, strict=True):
+        x, y = np.round((np.asarray(at) + 1) * 31).astype(int)
+        frame[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = colour
+    return frame
 
 
 class PointMass:
@@ -43,11 +60,7 @@ class PointMass:
 
     def render(self) -> np.ndarray | None:
         """The square as an image, the point and the goal in it."""
-        frame = np.full((64, 64, 3), 255, np.uint8)
-        for at, colour in ((np.zeros(2), (0, 158, 115)), (self._at, (213, 94, 0))):
-            x, y = np.round((np.asarray(at) + 1) * 31).astype(int)
-            frame[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = colour
-        return frame
+        return _dots((np.zeros(2), self._at), (GOAL, ACTOR))
 
     def close(self) -> None:
         """Nothing to free."""
@@ -87,7 +100,43 @@ def two_modes(action: np.ndarray, *, low: float = 0.6, high: float = 1.0) -> np.
     return low * bump(-0.5) + high * bump(0.5)
 
 
-def two_mode_data(rows: int, seed: int) -> dict[str, np.ndarray]:
+class TwoModes:
+    """The two-mode bandit: one action, worth ``two_modes``; solved where it is worth 0.8 or more.
+
+    obs: a zero; action: a point of the square. ``low`` is what the mode at (-0.5, 0) is worth.
+    """
+
+    name = "two-modes"
+    obs_shape = (1,)
+    action_size = 2
+    max_steps = 1
+
+    def __init__(self, low: float = 0.6) -> None:
+        """Nothing has been done yet."""
+        self.low = low
+        self._action = np.zeros(2, np.float32)
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Every episode is the same, whatever ``seed``."""
+        del seed
+        self._action = np.zeros(2, np.float32)
+        return np.zeros(1, np.float32)
+
+    def step(self, action: np.ndarray) -> Step:
+        """The action's worth; the episode is over."""
+        self._action = np.clip(np.asarray(action, np.float32), -1, 1)
+        reward = float(two_modes(self._action[None], low=self.low)[0])
+        return Step(np.zeros(1, np.float32), reward, True, False, reward >= 0.8)
+
+    def render(self) -> np.ndarray | None:
+        """The square as an image: both modes, and the action."""
+        return _dots((*MODES, self._action), (GOAL, GOAL, ACTOR))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def two_mode_data(rows: int, seed: int, *, low: float = 0.6) -> dict[str, np.ndarray]:
     """One-step episodes of the two-mode bandit, cloned from half of each mode, width 0.1."""
     generator = np.random.default_rng(seed)
     centre = np.stack([generator.choice([-0.5, 0.5], rows), np.zeros(rows)], axis=-1)
@@ -97,7 +146,7 @@ def two_mode_data(rows: int, seed: int) -> dict[str, np.ndarray]:
     return {
         "obs": obs,
         "action": action,
-        "reward": two_modes(action).astype(np.float32),
+        "reward": two_modes(action, low=low).astype(np.float32),
         "terminated": yes,
         "truncated": ~yes,
         "next_obs": obs,

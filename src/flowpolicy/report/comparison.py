@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from flowpolicy.errors import unknown_name
 from flowpolicy.report import contrasts, results, statistics
+from flowpolicy.report.clock import Waiting, waiting
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.progress import PhaseCurve, phase_curves
 from flowpolicy.report.results import SEED, Aggregate, Improvement, Paired, Reached, Result
@@ -148,6 +149,18 @@ class Comparison:
             curves = {m: c for m, c in self.curves(task).items() if results.online_curves(c)}
             for fast, slow in itertools.combinations(curves.items(), 2):
                 rows += results.reached(task, fast, slow, thresholds)
+        return tuple(rows)
+
+    def waiting(self, thresholds: Sequence[float] = THRESHOLDS) -> tuple[Waiting, ...]:
+        """Steps and seconds of training until each success rate, by task and method.
+
+        Only methods with at least two online evaluations, as in ``speedup``.
+        """
+        rows = []
+        for task in self.tasks:
+            curves = self.curves(task)
+            for cell in (c for c in self.cells if c.task == task and c.method in curves):
+                rows += waiting(cell, curves[cell.method], thresholds)
         return tuple(rows)
 
     def __str__(self) -> str:

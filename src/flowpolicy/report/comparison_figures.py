@@ -1,6 +1,8 @@
 """The pictures of a comparison: intervals side by side, success against cost, profiles."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,13 +14,16 @@ from flowpolicy.report import style
 from flowpolicy.report.costs import Cost
 from flowpolicy.report.results import Aggregate, Result
 
-
-def colour_of(methods: Sequence[str]) -> dict[str, str]:
-    """One colour a method, the same in every picture; they repeat past the palette's end."""
-    return {method: style.PALETTE[i % len(style.PALETTE)] for i, method in enumerate(methods)}
+Looks = Mapping[str, tuple[str, Any, str]]
+"""Colour, dashes and marker of every method, the same in every picture."""
 
 
-def bars(rows: Sequence[Result], colours: Mapping[str, str]) -> Figure:
+def looks_of(methods: Sequence[str]) -> Looks:
+    """One look a method, as in ``figures.learning_curve``."""
+    return {method: style.look(i) for i, method in enumerate(methods)}
+
+
+def bars(rows: Sequence[Result], looks: Looks) -> Figure:
     """Final success of every method, a panel a task, with 95 % intervals."""
     tasks = sorted({row.task for row in rows})
     with style.styled():
@@ -28,13 +33,13 @@ def bars(rows: Sequence[Result], colours: Mapping[str, str]) -> Figure:
         for axes, task in zip(grid[:, 0], tasks, strict=True):
             mine = [row for row in rows if row.task == task]
             for y, row in enumerate(mine):
-                _interval(axes, y, row.mean, *row.interval, colours[row.method])
+                _interval(axes, y, row.mean, *row.interval, looks[row.method][0])
             _labelled(axes, [row.method for row in mine], task)
         grid[-1, 0].set_xlabel("success rate")
     return figure
 
 
-def overall(rows: Sequence[Aggregate], colours: Mapping[str, str]) -> Figure:
+def overall(rows: Sequence[Aggregate], looks: Looks) -> Figure:
     """Interquartile mean and plain mean over all runs and tasks, with 95 % bootstrap intervals."""
     with style.styled():
         figure = style.new_figure(8.4, 1.0 + 0.3 * len(rows))
@@ -44,16 +49,19 @@ def overall(rows: Sequence[Aggregate], colours: Mapping[str, str]) -> Figure:
                 (panels[0], row.iqm, row.iqm_interval),
                 (panels[1], row.mean, row.mean_interval),
             ):
-                _interval(axes, y, value, *(interval or (value, value)), colours[row.method])
+                _interval(axes, y, value, *(interval or (value, value)), looks[row.method][0])
         _labelled(panels[0], [row.method for row in rows], "interquartile mean")
         panels[1].set_title("mean")
+        panels[1].grid(visible=False, axis="y")
+        for axes in panels:
+            axes.set_xlabel("success rate")
     return figure
 
 
-def success_against_cost(
-    rows: Sequence[tuple[Result, Cost]], colours: Mapping[str, str]
-) -> Figure | None:
+def success_against_cost(rows: Sequence[tuple[Result, Cost]], looks: Looks) -> Figure | None:
     """Final success against NFE and against milliseconds, both on log axes, a row a task.
+
+    Methods of the same cost stand a little beside each other, so that none hides another.
 
     Only what was measured is drawn; None where nothing was.
     """
@@ -66,8 +74,8 @@ def success_against_cost(
         grid = figure.subplots(len(tasks), 2, squeeze=False, sharey=True)
         for (left, right), task in zip(grid, tasks, strict=True):
             mine = [(row, cost) for row, cost in known if row.task == task]
-            _cost_panel(left, [(r, c.nfe) for r, c in mine], colours)
-            _cost_panel(right, [(r, c.ms_p50) for r, c in mine], colours)
+            _cost_panel(left, [(r, c.nfe) for r, c in mine], looks)
+            _cost_panel(right, [(r, c.ms_p50) for r, c in mine], looks)
             left.set(title=task, ylabel="success rate", xlabel="NFE a chunk")
             right.set_xlabel("milliseconds a chunk (p50)")
         handles, names = grid[0, 0].get_legend_handles_labels()
@@ -78,14 +86,15 @@ def success_against_cost(
 def profiles(
     levels: Float[np.ndarray, "levels"],
     shares: Mapping[str, Float[np.ndarray, "levels"]],
-    colours: Mapping[str, str],
+    looks: Looks,
 ) -> Figure:
     """Performance profiles: the share of runs x tasks above each success rate."""
     with style.styled():
         figure = style.new_figure(6.4, 3.2)
         axes = figure.add_subplot()
         for method, share in shares.items():
-            axes.step(levels, share, where="post", color=colours[method], label=method)
+            colour, dashes, _ = looks[method]
+            axes.step(levels, share, where="post", color=colour, linestyle=dashes, label=method)
         axes.set(xlabel="success rate", ylabel="share of runs above", ylim=(-0.02, 1.02))
         axes.legend(loc="best")
     return figure
@@ -104,15 +113,36 @@ def _labelled(axes: Axes, names: Sequence[str], title: str) -> None:
 
 
 def _cost_panel(
-    axes: Axes, points: Sequence[tuple[Result, int | float | None]], colours: Mapping[str, str]
+    axes: Axes, points: Sequence[tuple[Result, int | float | None]], looks: Looks
 ) -> None:
     style.success_axis(axes)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    for row, x in points:
-        if x is not None:
-            bar = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
-            colour = colours[row.method]
-            axes.errorbar(x, row.mean, bar, fmt="o", color=colour, capsize=4, label=row.method)
+    known = [(row, float(x)) for row, x in points if x is not None]
+    if not known:
+        return
+    low, high = _span([x for _, x in known])
+    axes.set_xlim(low, high)
+    for (row, _), x in zip(known, _beside([x for _, x in known], high / low), strict=True):
+        bar = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
+        colour, _, marker = looks[row.method]
+        axes.errorbar(x, row.mean, bar, fmt=marker, color=colour, capsize=4, label=row.method)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of a log axis with room at the ends, a factor of 8 apart at least."""
+    low, high = min(values), max(values)
+    room = max(1.3, math.sqrt(8.0 * low / high))
+    return low / room, high * room
+
+
+def _beside(values: Sequence[float], span: float) -> list[float]:
+    """The values, those within 2 % of the log axis of one before moved aside by 2 % each."""
+    step, placed = span**0.02, []
+    for value in values:
+        while any(1 / step < value / other < step for other in placed):
+            value *= step
+        placed.append(value)
+    return placed

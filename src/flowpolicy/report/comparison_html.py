@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowpolicy.report import comparison_figures, page, scenes, style
+from flowpolicy.report.clock import training_clock
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_tables import LEVELS, Table, modes_table, tables
 from flowpolicy.report.costs import cost_of
@@ -14,6 +15,7 @@ from flowpolicy.report.gallery import Example
 from flowpolicy.report.material import Rollout
 from flowpolicy.report.methods import shown
 from flowpolicy.report.modes import Modes
+from flowpolicy.report.runfiles import RunFiles
 from flowpolicy.report.unlike import Settings, differences
 
 _TEMPLATE = "comparison.html.j2"
@@ -85,14 +87,24 @@ def _run(run: Any) -> dict[str, str]:
 
 def _missing(comparison: Comparison) -> list[str]:
     notes = list(comparison.missing())
+    where: dict[str, list[str]] = {}
     for run in comparison.runs:
-        notes += [f"{run.path}: no {name}" for name in run.absent]
-        notes += [f"{run.path}: the last line of {name} is cut off" for name in run.cut_off]
+        for lack in _lacking(run):
+            where.setdefault(lack, []).append(str(run.path))
+    notes += [f"{lack}: {', '.join(paths)}" for lack, paths in where.items()]
     for cell in comparison.cells:
         if cost_of(cell).nfe is None:
             how = "`flowpolicy evaluate RUN` measures it"
             notes.append(f"{cell.method} on {cell.task}: cost of acting not measured; {how}")
     return notes
+
+
+def _lacking(run: RunFiles) -> list[str]:
+    lacks = [f"no {name}" for name in run.absent]
+    lacks += [f"the last line of {name} is cut off" for name in run.cut_off]
+    if training_clock(run) is None:
+        lacks.append("no seconds of training, as metrics.jsonl has no clock")
+    return lacks
 
 
 def _few_seeds(comparison: Comparison) -> str | None:
@@ -101,7 +113,7 @@ def _few_seeds(comparison: Comparison) -> str | None:
 
 
 def _pictures(comparison: Comparison) -> dict[str, Any]:
-    colours = comparison_figures.colour_of(comparison.methods)
+    looks = comparison_figures.looks_of(comparison.methods)
     rows, totals = comparison.table(), comparison.aggregate()
     found: dict[str, Any] = {"curves": {}, "success": None, "overall": None, "profile": None}
     for task in comparison.tasks:
@@ -111,15 +123,15 @@ def _pictures(comparison: Comparison) -> dict[str, Any]:
         words = f"Success against training step on {task}"
         found["curves"][task] = svg_picture(style.svg(figure), words)
     if rows:
-        figure = comparison_figures.bars(rows, colours)
+        figure = comparison_figures.bars(rows, looks)
         found["success"] = svg_picture(style.svg(figure), "Success of every method")
     if totals:
-        figure = comparison_figures.overall(totals, colours)
+        figure = comparison_figures.overall(totals, looks)
         found["overall"] = svg_picture(style.svg(figure), "Success over all tasks")
-        figure = comparison_figures.profiles(LEVELS, comparison.profile(LEVELS), colours)
+        figure = comparison_figures.profiles(LEVELS, comparison.profile(LEVELS), looks)
         found["profile"] = svg_picture(style.svg(figure), "Performance profiles")
     costs = [(r, cost_of(cell)) for r in rows if (cell := comparison.cell(r.method, r.task))]
-    figure = comparison_figures.success_against_cost(costs, colours)
+    figure = comparison_figures.success_against_cost(costs, looks)
     found["cost"] = None if figure is None else svg_picture(style.svg(figure), "Success and cost")
     return found
 

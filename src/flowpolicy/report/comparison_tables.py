@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from flowpolicy.report.methods import Cell
 from flowpolicy.report.modes import Modes
 from flowpolicy.report.scores import Protocol, final, last_three
 from flowpolicy.report.statistics import Interval
+from flowpolicy.report.thresholds import Passage
 from flowpolicy.report.unlike import Settings, departures
 from flowpolicy.train.folder import OWN
 
@@ -57,6 +59,7 @@ def tables(
         "overall": lambda: _overall(comparison),
         "paired": lambda: _paired(comparison),
         "improvement": lambda: _improvement(comparison),
+        "waiting": lambda: _waiting(comparison),
         "speedup": lambda: _speedup(comparison),
         "cost": lambda: _cost(comparison),
         "page": lambda: _page(comparison),
@@ -71,9 +74,13 @@ def tables(
 
 
 def modes_table(modes: Sequence[Modes]) -> Table:
-    """Modes kept, mean over seeds."""
-    rows = [(m.task, m.method, len(m.kept), m.stated, float(np.mean(m.kept))) for m in modes]
-    return Table(("task", "method", "seeds", "stated", "kept"), tuple(rows))
+    """Modes kept before and after the online phase, mean over seeds."""
+    columns = ("task", "method", "seeds", "stated", "before_online", "after_online")
+    rows = []
+    for m in sorted(modes, key=lambda m: m.task):
+        found = [None if kept is None else float(np.mean(kept)) for kept in (m.before, m.after)]
+        rows.append((m.task, m.method, len(m.before or m.after or ()), m.stated, *found))
+    return Table(columns, tuple(rows))
 
 
 def _success(comparison: Comparison) -> Table:
@@ -129,6 +136,24 @@ def _improvement(comparison: Comparison) -> Table:
         for r in comparison.improvement(protocol)
     ]
     return Table(columns, tuple(rows))
+
+
+def _waiting(comparison: Comparison) -> Table:
+    columns = (
+        "task", "success", "method", "reached", "steps", "seconds", "seconds_offline",
+        "seeds_side_by_side",
+    )  # fmt: skip
+    rows = [
+        (r.task, r.threshold, r.method, f"{r.steps.reached} of {len(r.steps.steps)}",
+         _when(r.steps), r.seconds and _when(r.seconds), r.offline, r.together)
+        for r in sorted(comparison.waiting(), key=lambda r: (r.task, r.threshold))
+    ]  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def _when(passage: Passage) -> int | str:
+    median = passage.median
+    return round(median) if math.isfinite(median) else passage.text
 
 
 def _speedup(comparison: Comparison) -> Table:

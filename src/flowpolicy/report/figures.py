@@ -36,7 +36,7 @@ _STAR: dict[str, Any] = {
 
 
 def learning_curve(curves: Mapping[str, Sequence[PhaseCurve]]) -> Figure:
-    """Success against step, one colour a refiner; a panel a phase, parted by a line.
+    """Success against step, one look a line; a panel a phase, parted by a line.
 
     The phases share the success axis and not the step axis: one counts updates, the other
     environment steps. Thick: mean over seeds with its 95 % band; thin: each seed. A hollow point
@@ -44,7 +44,8 @@ def learning_curve(curves: Mapping[str, Sequence[PhaseCurve]]) -> Figure:
     """
     phases = [p for p in STEP_UNIT if any(c.phase == p for cs in curves.values() for c in cs)]
     with style.styled():
-        figure = style.new_figure(8.4, 3.5)
+        rows = -(-len(curves) // 3) if len(curves) > 1 else 0  # of the legend
+        figure = style.new_figure(8.4, 3.5 + 0.2 * rows)
         style.close_panels(figure)
         ratios = [1 if p == "offline" and len(phases) == 2 else 2.6 for p in phases]
         grid = figure.add_gridspec(1, max(1, len(phases)), width_ratios=ratios or [1], wspace=0)
@@ -60,7 +61,7 @@ def learning_curve(curves: Mapping[str, Sequence[PhaseCurve]]) -> Figure:
                 axes.spines["left"].set(color=style.INK, linewidth=1.4, linestyle=(0, (4, 3)))
                 axes.tick_params(axis="y", left=False, labelleft=False)
         if first is not None and len(curves) > 1:
-            figure.axes[-1].legend(loc="best")
+            _legend_below(figure, figure.axes[-1])
     return figure
 
 
@@ -69,11 +70,13 @@ def _phase_panel(axes: Axes, phase: str, curves: Mapping[str, Sequence[PhaseCurv
     axes.set_title(f"{phase} training", color=style.MUTED)
     axes.set_xlabel(STEP_UNIT[phase])
     end = 1.0
-    for colour, (refiner, parts) in zip(_colours(len(curves)), curves.items(), strict=True):
+    few = len(curves) <= 3
+    for index, (label, parts) in enumerate(curves.items()):
         by_phase = {part.phase: part for part in parts}
         if phase not in by_phase:
             continue
-        _draw_curve(axes, by_phase[phase], colour, refiner)
+        colour = style.look(index)[0]
+        _draw_curve(axes, by_phase[phase], index, label, seeds=0.55 if few else 0.2)
         end = max([end, *(s[0][-1] for s in by_phase[phase].seeds.values() if len(s[0]))])
         if phase == "online" and "offline" in by_phase:
             _draw_start(axes, by_phase["offline"], by_phase["online"], colour)
@@ -83,16 +86,21 @@ def _phase_panel(axes: Axes, phase: str, curves: Mapping[str, Sequence[PhaseCurv
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
 
 
-def _draw_curve(axes: Axes, part: PhaseCurve, colour: str, label: str) -> None:
+def _draw_curve(axes: Axes, part: PhaseCurve, index: int, label: str, *, seeds: float) -> None:
+    """``seeds`` is the opacity of the thin lines."""
     mean, low, high = part.curve
+    colour, dashes, marker = style.look(index)
     if len(part.seeds) > 1:
         for steps, rates in part.seeds.values():
-            axes.plot(steps, rates, color=colour, linewidth=0.8, alpha=0.55, marker=".", ms=3)
+            axes.plot(steps, rates, color=colour, linewidth=0.8, alpha=seeds, marker=".", ms=3)
     if len(part.steps) == 1:
         bars = np.stack([mean - low, high - mean])
         axes.errorbar(part.steps, mean, bars, color=colour, capsize=4, linewidth=1.4)
     axes.fill_between(part.steps, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(part.steps, mean, color=colour, marker="o", ms=4.5, label=label, clip_on=False)
+    axes.plot(
+        part.steps, mean, color=colour, linestyle=dashes, marker=marker, ms=4.5, label=label,
+        clip_on=False,
+    )  # fmt: skip
 
 
 def _draw_start(axes: Axes, offline: PhaseCurve, online: PhaseCurve, colour: str) -> None:
@@ -205,5 +213,7 @@ def _frame(axes: Axes, picture: FlowPicture, title: str, limit: float) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
-def _colours(count: int) -> list[str]:
-    return [style.PALETTE[i % len(style.PALETTE)] for i in range(count)]
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))

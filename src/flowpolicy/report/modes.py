@@ -1,18 +1,24 @@
-"""How many of a task's ways to succeed a policy still takes, where the task states them."""
+"""How many of a task's ways to succeed a policy takes, before its online phase and after it."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from flowpolicy import parts
 from flowpolicy.errors import FlowPolicyError, InvalidData
 from flowpolicy.report.methods import Cell
-from flowpolicy.train.folder import OWN, RunFolder
-from flowpolicy.train.policy import Policy
-from flowpolicy.train.random import Stream, episode_seed
+from flowpolicy.train import checkpoint
+from flowpolicy.train.evaluate import own, refined
+from flowpolicy.train.folder import OWN, RunFolder, Trained
+from flowpolicy.train.phases import Online
+from flowpolicy.train.random import Stream, episode_seed, stream_key
+from flowpolicy.train.updates import acting
+from flowpolicy.types import Observation
 
 SAMPLES = 200
 SHARE = 0.05
@@ -30,30 +36,34 @@ class StatesModes(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Modes:
-    """Modes kept by each seed of a method on a task, of ``stated`` modes."""
+    """Modes taken by each seed of a method on a task, of ``stated`` modes.
+
+    before: at the end of the offline phase; None where there is none, or its checkpoint is gone
+    after:  at the end of the online phase; None where no checkpoint is of it
+    """
 
     method: str
     task: str
     stated: int
-    kept: tuple[int, ...]
+    before: tuple[int, ...] | None
+    after: tuple[int, ...] | None
 
 
 def modes_kept(cell: Cell) -> Modes | None:
     """Counts modes at the first evaluation state of every seed; None where none are stated.
 
-    None, too, where a policy cannot be loaded: the gallery says why.
+    None, too, where no policy can be loaded: the gallery says why.
     """
     try:
         tasks = [RunFolder(run.path).config().task for run in cell.runs]
         centres = [task.modes for task in tasks if isinstance(task, StatesModes)]
         if len(centres) < len(tasks):
             return None
-        actions = [_sample(cell, RunFolder(run.path), seed) for seed, run in cell.origin.items()]
+        centre = np.asarray(centres[0], float)
+        before, after = (_counts(cell, centre, online) for online in (False, True))
     except FlowPolicyError:
         return None
-    centre = np.asarray(centres[0], float)
-    kept = tuple(count(chosen, centre) for chosen in actions)
-    return Modes(cell.method, cell.task, len(centre), kept)
+    return Modes(cell.method, cell.task, len(centre), before, after)
 
 
 def count(actions: Float[np.ndarray, "n d"], centres: Float[np.ndarray, "modes d"]) -> int:
@@ -72,19 +82,52 @@ def count(actions: Float[np.ndarray, "n d"], centres: Float[np.ndarray, "modes d
     return int(np.sum(shares >= SHARE))
 
 
-def _sample(cell: Cell, folder: RunFolder, seed: int) -> Float[np.ndarray, "n d"]:
+def _counts(
+    cell: Cell, centres: Float[np.ndarray, "modes d"], online: bool
+) -> tuple[int, ...] | None:
+    """By seed; None where a run has no checkpoint of the end of that phase."""
+    found = {run.path: _end_of(RunFolder(run.path), online) for run in cell.runs}
+    counts = []
+    for seed, run in cell.origin.items():
+        trained = found[run.path]
+        if trained is None:
+            return None
+        counts.append(count(_sample(cell, RunFolder(run.path), trained, seed), centres))
+    return tuple(counts)
+
+
+def _end_of(folder: RunFolder, online: bool) -> Trained | None:
+    """The state at the end of all offline phases, or at that of the online ones."""
     config = folder.config()
-    refiner = None if cell.refiner == OWN else parts.parse(cell.refiner)
-    index = config.seeds.index(seed)
-    policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=seed)
-    env = config.task.env()
+    steps = sum(phase.env_steps for phase in config.phases if isinstance(phase, Online))
+    if not (steps if online else config.offline_updates):
+        return None
+    for path in reversed(checkpoint.checkpoints(folder.checkpoints)):
+        contents = checkpoint.read(path)
+        meta = contents.meta
+        over = min(meta["env_steps"], default=0) >= steps
+        if not online:
+            over = meta["updates"] == config.offline_updates
+        if over and bool(meta["online"]) == online:
+            return folder.trained(contents)
+    return None
+
+
+def _sample(cell: Cell, folder: RunFolder, trained: Trained, seed: int) -> Float[np.ndarray, "n d"]:
+    """First actions of ``SAMPLES`` chunks at the first evaluation state."""
+    config = folder.config()
+    agent = jax.tree.map(lambda x: x[config.seeds.index(seed)], trained.agents)
+    choose = own if cell.refiner == OWN else refined(parts.parse(cell.refiner))
+    obs = _first_observation(folder, seed)
+    keys = jax.random.split(stream_key(seed, Stream.POLICY), SAMPLES)
+    many = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * SAMPLES), (obs, agent.memory()))
+    chunks, _ = acting(choose, trained.normaliser)(agent, keys, *many)
+    return np.asarray(chunks, float)[:, : folder.spec().action]
+
+
+def _first_observation(folder: RunFolder, seed: int) -> Observation:
+    env = folder.config().task.env()
     try:
-        obs = env.reset(episode_seed(seed, Stream.EVALUATE, 0))
+        return env.reset(episode_seed(seed, Stream.EVALUATE, 0))
     finally:
         env.close()
-    return np.stack([_first(policy, obs) for _ in range(SAMPLES)]).astype(float)
-
-
-def _first(policy: Policy, obs: object) -> np.ndarray:
-    policy.reset()
-    return policy.act(obs)[0]

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 # Okabe and Ito's palette: told apart with every common colour blindness, and in grey print.
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 PALETTE = (ORANGE, BLUE, GREEN, PINK, SKY, "#E69F00", "#6C6C6C")
+DASHES, MARKERS = ("-", (0, (4, 1.5)), (0, (1, 1.2))), ("o", "s", "^")
 INK, MUTED, LIGHT = "#22272e", "#6b7280", "#dfe3e8"
 PHASE_COLOUR = {"offline": BLUE, "online": ORANGE}
 VALUES = "viridis"
@@ -45,6 +46,12 @@ _STYLE: dict[Any, Any] = {
     # Element names in an SVG are hashes with this salt: the same figure gives the same bytes.
     "svg.hashsalt": "flowpolicy",
 }
+
+
+def look(index: int) -> tuple[str, Any, str]:
+    """Colour, dashes and marker of the line number ``index``; past the palette other dashes."""
+    again = index // len(PALETTE) % len(DASHES)
+    return PALETTE[index % len(PALETTE)], DASHES[again], MARKERS[again]
 
 
 @contextmanager

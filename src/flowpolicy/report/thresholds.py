@@ -22,12 +22,12 @@ THRESHOLDS = (0.25, 0.5, 0.75, 0.9)
 class Passage:
     """When the seeds of one method first reached a success rate on one task.
 
-    steps:  environment steps of each seed, infinite where it never did
+    steps:  environment steps (or seconds) of each seed, infinite where it never did
     end:    the last step at which all of them were evaluated
     """
 
     steps: tuple[float, ...]
-    end: int
+    end: int | float
 
     @property
     def reached(self) -> int:
@@ -44,7 +44,7 @@ class Passage:
         """The median in words."""
         if math.isfinite(self.median):
             return f"{self.median:,.0f}"
-        return f"not within {self.end:,}"
+        return f"not within {self.end:,.0f}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,13 +11,14 @@ from flowpolicy.runs.registry import (
     names,
     summary,
 )
-from flowpolicy.runs.tasks import OGBench, PointMassTask
+from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
 
 __all__ = [
     "Family",
     "NamedRun",
     "OGBench",
     "PointMassTask",
+    "TwoModesTask",
     "add",
     "add_family",
     "families",

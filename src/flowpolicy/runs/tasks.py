@@ -9,8 +9,8 @@ from flowpolicy.data import ogbench
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import make_env
-from flowpolicy.envs.toy import PointMass, point_mass_data
-from flowpolicy.parts import register
+from flowpolicy.envs.toy import MODES, PointMass, TwoModes, point_mass_data, two_mode_data
+from flowpolicy.parts import describe, register
 from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
 from flowpolicy.train.task import Entry
 
@@ -92,6 +92,43 @@ class PointMassTask:
     def env(self) -> Env:
         """A new environment."""
         return PointMass()
+
+
+@register("two_modes")
+@dataclasses.dataclass(frozen=True)
+class TwoModesTask:
+    """The two-mode bandit of ``envs.toy``, with rows cloned from half of each mode."""
+
+    low: float = 0.6
+    """What the mode at (-0.5, 0) is worth, the one at (0.5, 0) being worth 1."""
+    rows: int = 2_000
+    """Offline rows."""
+    seed: int = 0
+    """Seed of the rows."""
+
+    @property
+    def name(self) -> str:
+        """equal-modes or unequal-modes."""
+        return "equal-modes" if self.low == 1.0 else "unequal-modes"
+
+    @property
+    def modes(self) -> tuple[tuple[float, float], ...]:
+        """Centres in action space, for the count of modes kept."""
+        return MODES
+
+    @property
+    def playable(self) -> bool:
+        """True."""
+        return True
+
+    def dataset(self) -> Dataset:
+        """The rows, the same for the same seed."""
+        arrays = two_mode_data(self.rows, self.seed, low=self.low)
+        return Dataset.from_arrays(**arrays, info={"source": describe(self)})
+
+    def env(self) -> Env:
+        """A new environment."""
+        return TwoModes(self.low)
 
 
 @functools.lru_cache(maxsize=4)

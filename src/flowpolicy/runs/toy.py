@@ -1,12 +1,29 @@
-"""A point mass: seconds, no simulator."""
+"""A point mass, and a bandit with two modes for every method: seconds, no simulator."""
 
-from flowpolicy.agents import FMQ
+from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD
+from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
-from flowpolicy.nets import MLPCritic, MLPFlow
-from flowpolicy.refine import BestOfN
+from flowpolicy.data.replay import OfflineShare
+from flowpolicy.flows import LogitNormal, Term, mean_flow
+from flowpolicy.nets import (
+    Adam,
+    MLPCritic,
+    MLPFlow,
+    MLPGaussian,
+    MLPOneStep,
+    MLPValue,
+    MLPVelocity,
+    Plain,
+)
+from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import registry
-from flowpolicy.runs.tasks import PointMassTask
+from flowpolicy.runs.tasks import PointMassTask, TwoModesTask
 from flowpolicy.train.phases import Evaluation, Offline, Online, RunConfig
+
+OFFLINE, ONLINE = 1_000, 500
+RATE = Adam(rate=3e-3)
+MAP = MLPFlow(width=24, depth=2, embed=Plain())
+VELOCITY = MLPVelocity(width=24, depth=2)
 
 
 def point_mass() -> RunConfig:
@@ -31,6 +48,54 @@ def point_mass() -> RunConfig:
     )
 
 
+def bandit_agents() -> dict[str, AgentConfig]:
+    """Every method at the bandit's size. An episode is one action: nothing is bootstrapped."""
+    shared = {"chunk": 1, "optimiser": RATE}
+    critic = {**shared, "critic": MLPCritic(width=32, depth=2)}
+    ranked = {**critic, "bootstrap": OneStep()}
+    logit_normal = (Term(mean_flow, LogitNormal()),)
+    return {
+        "bc": BC(**shared, terms=fmq_terms(0.0, 0.1), actor=MAP),
+        "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
+        "fql": FQL(
+            **critic, alpha=1.0, behaviour=VELOCITY, actor=MLPOneStep(width=24, depth=2)
+        ),
+        "ifql": IFQL(**critic, actor=VELOCITY, value=MLPValue(width=16, depth=1)),
+        "mvp": MVP(**ranked, terms=logit_normal, actor=MAP),
+        "qc": QC(**ranked, actor=VELOCITY),
+        "rlpd": RLPD(
+            **critic, ensemble=2, entropy=-1.5, temperature=0.3,
+            actor=MLPGaussian(width=16, depth=1),
+        ),
+    }  # fmt: skip
+
+
+def bandit(name: str, low: float) -> RunConfig:
+    """One method on ``TwoModesTask``. Checkpoints are made at the end of each phase alone, and
+    both stay, so that a report can count modes before and after the online phase.
+    """
+    agent, offline = bandit_agents()[name], name != "rlpd"
+    online = Online(ONLINE if offline else OFFLINE + ONLINE, start_after=0)
+    single = () if agent.act == OneStep() else (OneStep(),)
+    return RunConfig(
+        agent=agent,
+        task=TwoModesTask(low),
+        phases=(Offline(OFFLINE), online) if offline else (online,),
+        batch=64,
+        draw=OfflineShare(0.5),
+        evaluation=Evaluation(
+            every=250, episodes=50, final_episodes=50, side_by_side=50, refiners=single
+        ),
+    )
+
+
 def register() -> None:
-    """``toy/fmq``."""
+    """``toy/fmq``, and ``toy/<method>/<task>`` on the bandit."""
     registry.add("toy/fmq", "FMQ on a point mass, seconds, no simulator", point_mass)
+    for name in bandit_agents():
+        for low in (1.0, 0.6):
+            task = TwoModesTask(low).name
+            registry.add(
+                f"toy/{name}/{task}", f"{name.upper()} on the two-mode bandit, {task}",
+                lambda name=name, low=low: bandit(name, low),
+            )  # fmt: skip
