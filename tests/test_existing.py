@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 import flowpolicy as fp
 from flowpolicy.agents.distilled import eulerian_distillation
+from flowpolicy.cli import main
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity, Plain
 from flowpolicy.refine import BestOfN
@@ -139,11 +141,40 @@ def test_data_of_another_shape(trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
-    """docs/existing_flows.md."""
+def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    """docs/existing_flows.md: the Python, and then the command on the run that it made."""
     monkeypatch.chdir(tmp_path)
     page = Path(__file__).parent.parent / "docs" / "existing_flows.md"
-    (text,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    (python, text), (bash, command) = blocks
+    assert (python, bash) == ("python", "bash")
     (tmp_path / "block.py").write_text(text, encoding="utf-8")
     space = runpy.run_path(str(tmp_path / "block.py"))
     assert space["adapted"].load()[1]["online"]
+    program, *arguments = shlex.split(command.replace("\\\n", " "))
+    assert program == "flowpolicy"
+    assert main([*arguments, "--quiet"]) == 2  # the folder is taken
+    assert "already holds a run" in capsys.readouterr().err
+    assert main([*arguments[:-1], "runs/second", "--quiet"]) == 0
+    second = fp.Run("runs/second")
+    assert second.load()[1]["online"]
+    source, target = second.config().agent.source, second.config().agent.target
+    assert (source, target.critic) == (space["qc"], space["small"])
+    assert target.eta == 0.3  # of the named run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", "toy/fmq"], "no run folder nowhere"),
+        (["nowhere", "toy/fmg"], "did you mean 'toy/fmq'"),
+        (["nowhere", "toy/bc/equal-modes"], "toy/bc/equal-modes is a run of bc; give one of fmq"),
+        (["nowhere"], "usage: flowpolicy distil RUN NAME"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, words, capsys):
+    """In a line, with exit code 2."""
+    assert main(["distil", *arguments]) == 2
+    text = "".join(capsys.readouterr())
+    assert words in " ".join(text.split())
+    assert "Traceback" not in text

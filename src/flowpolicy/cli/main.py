@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "play episodes with a run's policy, with any refiner",
     "diagnose": "the closed form, the map and the critic of a run, put to the test",
     "sweep-refiner": "refiners side by side from one checkpoint: cost, latency, success",
+    "distil": "make a flow map of a run's flow, which FMQ then adapts",
     "package": "write a run's policy as a folder that runs without JAX",
     "upload": "put a package on the Hugging Face hub",
     "download": "get a package from the Hugging Face hub",
@@ -77,7 +78,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     """Imported late, so that an unknown name is answered before tyro is loaded."""
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    from flowpolicy.cli import artefacts, commands, data, demo, studies, training
+    from flowpolicy.cli import artefacts, commands, data, demo, distil, studies, training
 
     return {
         "demo": demo.demo,
@@ -87,6 +88,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "evaluate": commands.evaluate,
         "diagnose": studies.diagnose,
         "sweep-refiner": studies.sweep_refiner,
+        "distil": distil.distil,
         "package": artefacts.package,
         "upload": artefacts.upload,
         "download": artefacts.download,
