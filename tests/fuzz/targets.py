@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from flowpolicy import parts, runs
+from flowpolicy.api import compare
 from flowpolicy.data.check import check
 from flowpolicy.data.npz import read_npz, write_npz
 from flowpolicy.data.record import read_record
@@ -180,6 +181,11 @@ def _read_run(folder: Path) -> Any:
     return run.config, run.evaluations, run.metrics, run.summary, run.seconds, read_costs(folder)
 
 
+def _compared(folder: Path) -> Any:
+    found = compare(folder)
+    return str(found), found.missing()
+
+
 def _run_target(victim: str) -> Target:
     return Target(victim, _run, _read_run, lambda v, *_: strict([*v[:4], v[4]]))
 
@@ -235,6 +241,9 @@ TARGETS: dict[str, Target] = {
     "costs": Target("costs.csv", _text("costs.csv", COSTS), read_costs, _anything),
     "run folder": _run_target("config.json"),
     "run's summary": _run_target("summary.json"),
+    "comparison": Target(
+        "config.json", _run, _compared, _anything, (FlowPolicyError,), _damaged_tree
+    ),
     "part's text": Target(
         "part.txt",
         _text("part.txt", parts.describe(runs.get("mini/fmq/cube-single-task1").config)),

@@ -1,12 +1,13 @@
 """Reading a run folder: what is there, what is missing, what is broken."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from flowpolicy.errors import CorruptFile, MissingData
-from flowpolicy.report import progress, runfiles
+from flowpolicy.report import progress, runfiles, scores
 
 HEADER = ",".join(runfiles.COLUMNS)
 
@@ -143,3 +144,12 @@ def test_missing_seeds_and_ends_are_named(make_run):
     assert progress.before_after(only, only[0].refiner, np.random.default_rng(0))[0] is None
     none = progress.missing_evaluations(only, config)
     assert "offline phase: no evaluation at its end, 900 updates (none was made)" in none
+
+
+@pytest.mark.parametrize("part", [{}, [], {"part": "online"}, None, 3, "later"])
+def test_a_phase_of_an_odd_kind_ends_nothing(make_run, part):
+    """A configuration that somebody altered; the phase before it is the last that counts."""
+    run = runfiles.read_run(make_run())
+    phases = [{"part": "offline", "steps": 400}, {"part": part, "env_steps": 500}]
+    config = {**run.config, "config": {**run.settings, "phases": phases}}
+    assert scores.end_of(dataclasses.replace(run, config=config)) == ("offline", 400)

@@ -39,11 +39,10 @@ def end_of(run: RunFiles) -> End | None:
     phases = run.settings.get("phases")
     for phase in reversed(phases if isinstance(phases, list) else []):
         name = phase.get("part") if isinstance(phase, dict) else None
-        step = (
-            phase.get({"offline": "steps", "online": "env_steps"}.get(name, ""), 0) if name else 0
-        )
-        if name in PHASES and isinstance(step, int) and step > 0:
-            return End(name, step)
+        if name in PHASES:
+            step = phase.get({"offline": "steps", "online": "env_steps"}[name], 0)
+            if isinstance(step, int) and step > 0:
+                return End(name, step)
     return None
 
 
