@@ -42,9 +42,9 @@ class View(Protocol):
 
 
 def _check(name: str, horizon: int, discount: float) -> None:
-    if horizon < 1 or not 0 <= discount <= 1:
+    if horizon < 1 or not 0 <= discount < 1:
         raise InvalidConfig(
-            f"{name} needs horizon >= 1 and discount in [0, 1], got {horizon} and {discount}"
+            f"{name} needs horizon >= 1 and discount in [0, 1), got {horizon} and {discount}"
         )
 
 

@@ -50,25 +50,22 @@ class Reproduction:
         return agent, metrics, Fault(int(faults))
 
 
-def name(seed: int, update: int) -> str:
-    """The folder's name."""
-    return f"seed{seed}-update{update:09d}"
+def name(seed: int, update: int, attempt: int) -> str:
+    """The folder's name; the attempt is named after the first one."""
+    return f"seed{seed}-update{update:09d}" + (f"-attempt{attempt}" if attempt else "")
 
 
-def write(
-    folder: RunFolder, trained: Trained, batch: Transition, meta: dict[str, Any], *, least: bool
-) -> Path | None:
+def write(folder: RunFolder, trained: Trained, batch: Transition, meta: dict[str, Any]) -> Path:
     """Writes one, durably, and returns where; ``trained`` has a seed axis of length one.
 
-    With ``least`` nothing is written, and None returned.
+    One that is there already, of the run before it was gone on with, stays.
     """
-    path = folder.path / "reproductions" / name(meta["seed"], meta["update"])
-    if least or path.exists():
-        return path if path.exists() else None
-    durable.make_folder(path.parent)
-    loop = checkpoint.to_arrays({"batch": batch})
-    contents = checkpoint.Contents(checkpoint.to_arrays(trained), loop, meta)
-    checkpoint.save(path, contents, keep=len(written(folder)) + 1)
+    path = folder.path / "reproductions" / name(meta["seed"], meta["update"], meta["attempt"])
+    if not path.exists():
+        durable.make_folder(path.parent)
+        loop = checkpoint.to_arrays({"batch": batch})
+        contents = checkpoint.Contents(checkpoint.to_arrays(trained), loop, meta)
+        checkpoint.save(path, contents, keep=len(written(folder)) + 1)
     return path
 
 

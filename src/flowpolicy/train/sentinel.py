@@ -7,6 +7,7 @@ that does not move) ends it at once. Of several seeds the one that diverges is f
 no more and its environment is given zeros; the others go on, to the bit, as they would have.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowpolicy.errors import Diverged, InvalidData
+from flowpolicy.nets import LARGEST
 from flowpolicy.train import reproduction, verdict
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.guards import Bounds, Fault, Guard, Report, trainables
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.watch import Watch
-from flowpolicy.types import Rows
+from flowpolicy.types import Rows, Transition
 
 SMALLEST_RANGE = 10.0
 """Values of nets that have learned nothing are of order one, whatever the rewards are."""
@@ -53,6 +55,15 @@ def _scale(size: float, discount: float, guard: Guard) -> str:
         f"guard.value_limit, {guard.value_limit:g}: float32 tells numbers of that size apart by "
         f"{np.spacing(np.float32(worth)):.2g}"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """One bad update; ``meta`` is what a reproduction says of it."""
+
+    faults: Fault
+    batch: Transition
+    meta: dict[str, Any]
 
 
 class Sentinel:
@@ -136,66 +147,55 @@ class Sentinel:
             self._in_a_row[:] = 0
             return
         for i in map(int, np.flatnonzero(self.alive)):
-            began = self._in_a_row[i] == 0
-            longest = self._count(i, faults[i])
-            if faults[i].any():
-                one = jax.tree.map(lambda x, i=i: np.asarray(x)[i], report)
-                self._met(i, first, one, trained, online, longest, began=bool(began))
+            began, longest = self._in_a_row[i] == 0, self._count(i, faults[i])
+            if not faults[i].any():
+                continue
+            own = Trained(
+                jax.tree.map(lambda x, i=i: x[i : i + 1], trained.agents), trained.normaliser
+            )
+            bad = self._bad(i, first, jax.tree.map(lambda x, i=i: np.asarray(x)[i], report), own)
+            ends = bool(bad.faults & AT_ONCE) or longest >= self._guard.in_a_row
+            few = len(reproduction.written(self._folder)) < self._guard.reproductions
+            where = None
+            if ends or (began and few):
+                where = reproduction.write(
+                    self._folder, own, bad.batch, bad.meta | {"online": online}
+                )
+            if ends:
+                times = f" and {longest - 1} more in a row" if longest > 1 else ""
+                told = f"update {bad.meta['update']} of seed {bad.meta['seed']}{times}: "
+                told += f"{bad.meta['verdict']}; reproduction in {where}"
+                self._end(i, told, again=not bad.faults & FOR_GOOD)
 
     def _count(self, i: int, faults: np.ndarray) -> int:
-        """The longest run of bad updates that reaches into this block, ``in_a_row`` at most."""
+        """The longest run of bad updates that ends or begins in this block."""
         longest = run = int(self._in_a_row[i])
         for fault in faults:
             run = run + 1 if fault else 0
             longest = max(longest, run)
-        self._in_a_row[i], self.bad[i] = run, self.bad[i] + np.count_nonzero(faults)
+        self._in_a_row[i] = run
+        self.bad[i] += np.count_nonzero(faults)
         return longest
 
-    def _met(
-        self,
-        i: int,
-        first: int,
-        report: Report,
-        trained: Trained,
-        online: bool,
-        longest: int,
-        *,
-        began: bool,
-    ) -> None:
-        update, faults = first + int(report.first), Fault(int(report.faults[report.first]))
+    def _bad(self, i: int, first: int, report: Report, own: Trained) -> "Bad":
+        """The i-th seed's first bad update of a block, whose report is without the seed axis."""
+        faults = Fault(int(report.faults[report.first]))
         if verdict.not_finite(report.batch):
             faults |= Fault.DATA
-        metrics = {k: float(v) for k, v in report.metrics.items()}
-        own = jax.tree.map(lambda x: x[i : i + 1], trained.agents)
-        low, high, norm = (float(x[i]) for x in self._bounds())
-        limits = {k: float(v.limit[0]) for k, v in trainables(own).items()}
-        what = verdict.describe(faults, metrics, report.batch, limits, (low, high))
-        cause = verdict.cause(faults, own)
-        ends = bool(faults & AT_ONCE) or longest >= self._guard.in_a_row
-        few = len(reproduction.written(self._folder)) < self._guard.reproductions
-        seed = self._config.seeds[i]
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        bounds = [float(x[i]) for x in self._bounds()]
+        limits = {k: float(v.limit[0]) for k, v in trainables(own.agents).items()}
+        what = verdict.describe(faults, metrics, report.batch, limits, (bounds[0], bounds[1]))
         meta = {
-            "seed": seed,
+            "seed": self._config.seeds[i],
             "attempt": self._attempt,
-            "update": update,
-            "online": online,
-            "faults": [fault.name for fault in Fault if fault in faults],
+            "update": first + int(report.first),
+            "faults": [str(fault.name) for fault in Fault if fault in faults],
             "metrics": {k: v for k, v in metrics.items() if np.isfinite(v)},
-            "bounds": [max(low, -1e38), min(high, 1e38), norm],
-            "verdict": f"{what}; {cause}",
+            "bounds": np.clip(bounds, -LARGEST, LARGEST).tolist(),
+            "verdict": f"{what}; {verdict.cause(faults, own.agents)}",
         }
-        where = reproduction.write(
-            self._folder,
-            Trained(own, trained.normaliser),
-            report.batch,
-            meta,
-            least=not (ends or (began and few)),
-        )
-        if ends:
-            times = f" and {longest - 1} more in a row" if longest > 1 else ""
-            told = f"{what} at update {update} of seed {seed}{times}; {cause}"
-            told += f"; reproduction in {where}"
-            self._end(i, told, again=not faults & FOR_GOOD)
+        return Bad(faults, report.batch, meta)
 
     def _end(self, i: int, what: str, *, again: bool) -> None:
         """The i-th seed diverged; ``again`` where other random numbers may do better."""

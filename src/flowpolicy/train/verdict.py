@@ -59,8 +59,9 @@ def describe(
         names += [f"the gradient of {k}" for k, norm in norms.items() if norm >= LARGEST]
         return f"{', '.join(names)} not finite"
     if fault is Fault.GRADIENT:
-        high = [f"{k} has norm {norms[k]:.3g}, allowed {limits[k]:.3g}" for k in norms]
-        return f"a gradient far above its usual norm: {'; '.join(high)}"
+        over = [k for k, norm in norms.items() if norm >= limits[k]] or list(norms)
+        high = [f"that of {k} is {norms[k]:.3g}, allowed {limits[k]:.3g}" for k in over]
+        return f"a gradient's norm is far above the usual: {'; '.join(high)}"
     low, high = bounds
     return (
         f"the critics' mean target is {metrics[TARGET_MEAN]:.6g}, and values can only be between "
