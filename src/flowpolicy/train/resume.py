@@ -206,9 +206,10 @@ def _rings(loop: Loop, records: list[np.ndarray]) -> Ring:
     rings = []
     for i, (found, rows) in enumerate(zip(records, loop.journals, strict=True)):
         held = min(rows.rows, capacity, len(found))
-        numbers = np.arange(rows.rows - held, rows.rows)
+        start, recent = (rows.rows - held) % capacity, found[len(found) - held :]
+        room = min(held, capacity - start)
         places = np.zeros(capacity, kind)
-        places[numbers % capacity] = found[len(found) - held :]
+        places[start : start + room], places[: held - room] = recent[:room], recent[room:]
         for number in loop.cuts[i]:
             if number >= rows.rows - held:
                 places[ENDED][number % capacity] = True
