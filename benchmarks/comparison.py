@@ -2,8 +2,8 @@
 
 One process a run, one after the other, seed by seed, so that a comparison that is stopped half way
 is a fair one of fewer seeds. What a finished run leaves in ``results/comparison`` (configuration,
-evaluations, costs, machine; no checkpoint) is enough for ``flowpolicy report``, and a run that is
-there is not run again. ``README.md`` says what the protocol is.
+evaluations, costs, machine, a clock; no checkpoint) is enough for ``flowpolicy report``, and a run
+that is there is not run again. ``README.md`` says what the protocol is.
 """
 
 import argparse
@@ -26,6 +26,9 @@ QGBS_TOO = ("fmq", "mvp")
 """Methods whose evaluations are played by QGBS as well: six columns from four runs."""
 TASKS = ("cube-single-task1", "cube-single-task2")
 KEPT = ("config.json", "evaluations.csv", "costs.csv")
+CLOCK = ("seed", "phase", "step", "updates", "seconds")
+APART = 500
+"""Steps between two lines of the clock that is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ def main(arguments: list[str]) -> int:
         for task in options.tasks
         for method in options.methods
     ]
-    work(jobs, options)
+    work(jobs, options, "benchmarks.comparison")
     done = [job for job in jobs if (options.results / job.name).exists()]
     print(f"{len(done)} of {len(jobs)} runs are done")
     if done:
@@ -72,8 +75,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def work(jobs: list[Job], options: argparse.Namespace) -> None:
-    """Every job whose result is not there, as long as there is time to begin one."""
+def work(jobs: list[Job], options: argparse.Namespace, module: str) -> None:
+    """Every job whose result is not there, as long as there is time to begin one.
+
+    ``module`` makes one with ``--one METHOD TASK SEED``, in a process of its own.
+    """
     open_jobs = [job for job in jobs if not (options.results / job.name).exists()]
     began, spent = time.monotonic(), []
     for i, job in enumerate(open_jobs):
@@ -84,7 +90,7 @@ def work(jobs: list[Job], options: argparse.Namespace) -> None:
         left = f", about {mean * (len(open_jobs) - i) / 60:.0f} min left" if spent else ""
         print(f"{i + 1} of {len(open_jobs)}: {job.name}{left}", flush=True)
         start = time.monotonic()
-        command = [sys.executable, "-m", "benchmarks.comparison", "--out", str(options.out)]
+        command = [sys.executable, "-m", module, "--out", str(options.out)]
         command += ["--one", job.method, job.task, str(job.seed)] + ["--tiny"] * options.tiny
         subprocess.run(command, check=True, cwd=ROOT)
         spent.append(time.monotonic() - start)
@@ -92,30 +98,45 @@ def work(jobs: list[Job], options: argparse.Namespace) -> None:
 
 
 def train(job: Job, out: Path, *, tiny: bool) -> None:
-    """One run, whose data are collected where they are missing, and what its actions cost."""
+    """One run, and what its actions cost."""
     name = f"mini/{job.method}/{job.task}"
-    config = runs.get(name).config
-    environment, rows = job.task.rpartition("-task")[0], config.task.rows
-    file = ogbench.default_path(ogbench.dataset_of(environment), rows)
+    config = settings(name, job.seed, out, tiny=tiny)
     refiners = (fp.qgbs(),) if job.method in QGBS_TOO else ()
     evaluation = dataclasses.replace(config.evaluation, refiners=refiners)
-    changes = {}
-    if tiny:
-        file, rows = out / "play.npz", 2_000
-        evaluation = dataclasses.replace(evaluation, every=0, final_episodes=2, side_by_side=2)
-        changes = {
-            "phases": [fp.Offline(20), fp.Online(20, start_after=0)],
-            "task": dataclasses.replace(config.task, rows=0, file=str(file)),
-        }
-    if not file.exists():
-        fp.collect(environment, rows, file)
-    folder = out / job.name
-    if folder.exists():
-        shutil.rmtree(folder)  # stopped half way; a result is of one uninterrupted run
-    run = fp.train(name, seeds=[job.seed], out=folder, evaluation=evaluation, **changes)
+    changes = {"evaluation": evaluation, "phases": config.phases, "task": config.task}
+    run = fp.train(name, seeds=[job.seed], out=fresh(out / job.name), **changes)
     # Their rows are there already; what is added is what an action costs.
     for refiner in (None, *refiners):
         fp.evaluate(run, refiner, episodes=1)
+
+
+def settings(name: str, seed: int, out: Path, *, tiny: bool) -> fp.RunConfig:
+    """The named run's configuration with one seed; its data are collected where they are missing.
+
+    ``tiny`` is a check: a few updates on a little data of its own.
+    """
+    config = dataclasses.replace(runs.get(name).config, seeds=(seed,))
+    environment, rows = config.task.task.rpartition("-task")[0], config.task.rows
+    file = ogbench.default_path(ogbench.dataset_of(environment), rows)
+    if tiny:
+        file, rows = out / "play.npz", 2_000
+        little = {"every": 0, "final_episodes": 2, "side_by_side": 2}
+        config = dataclasses.replace(
+            config,
+            phases=(fp.Offline(20), fp.Online(20, start_after=0)),
+            task=dataclasses.replace(config.task, rows=0, file=str(file)),
+            evaluation=dataclasses.replace(config.evaluation, **little),
+        )
+    if not file.exists():
+        fp.collect(environment, rows, file)
+    return config
+
+
+def fresh(folder: Path) -> Path:
+    """``folder``, without what a run left there that was stopped: a result is of one whole run."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
 
 
 def keep(folder: Path, place: Path, seconds: float) -> None:
@@ -125,9 +146,19 @@ def keep(folder: Path, place: Path, seconds: float) -> None:
     part.mkdir(parents=True)
     for name in KEPT:
         shutil.copy(folder / name, part / name)
+    (part / "metrics.jsonl").write_text(clock(folder / "metrics.jsonl"))
     record = {**machine(), "seconds": round(seconds, 1)}
     (part / "machine.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     part.rename(place)
+
+
+def clock(path: Path) -> str:
+    """The lines of ``metrics.jsonl`` that say when, one every ``APART`` steps."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    timed = [{k: r[k] for k in CLOCK} for r in records if "seconds" in r]
+    part = lambda r: (r["seed"], r["phase"], r["step"] // APART)  # noqa: E731
+    kept = {part(record): record for record in timed}
+    return "".join(json.dumps(record) + "\n" for record in kept.values())
 
 
 if __name__ == "__main__":

@@ -61,8 +61,7 @@ def main() -> None:
 
 def _shares(folder: Path) -> list[dict[str, Any]]:
     # Every phase compiles its collecting policy; found in a cache, that takes no time.
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    measure.cache_programs(folder / "compiled")
     file = folder / "play.npz"
     fp.collect(ENVIRONMENT, ROWS, file, episode_steps=200)
     run = fp.train(

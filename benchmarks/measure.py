@@ -105,11 +105,17 @@ def wanted(what: str, measured: float, limit: float, *, at_most: bool) -> dict[s
     return {"what": what, "wanted": f"{sign} {limit:g}", "measured": round(measured, 4), "met": met}
 
 
-def write(name: str, content: dict[str, Any]) -> Path:
-    """Writes ``results/<name>-<device>.json``."""
+def cache_programs(folder: Path) -> None:
+    """From here on every program that is compiled is kept in ``folder`` and found there again."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def write(name: str, content: dict[str, Any], results: Path | None = None) -> Path:
+    """Writes ``<name>-<device>.json`` into ``results``, the repository's where None."""
     device = re.sub(r"[^a-z0-9]+", "-", jax.devices()[0].device_kind.lower()).strip("-")
-    path = RESULTS / f"{name}-{device}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = (results or RESULTS) / f"{name}-{device}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 

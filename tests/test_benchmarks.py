@@ -8,13 +8,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import comparison, flops, measure
+from benchmarks import comparison, controls, flops, measure, pace
 
+import flowpolicy as fp
+from flowpolicy import runs
 from flowpolicy.agents import FMQ
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import OnDiagonal, Term, diagonal
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
 from flowpolicy.refine import BestOfN
 from flowpolicy.types import Spec, Transition
+from report.run_folders import write_run
 
 PROBLEM = flops.Problem(obs=64, action=16, batch=32)
 AGENT = FMQ(
@@ -122,4 +126,72 @@ def test_the_comparison_keeps_what_a_report_needs_and_runs_nothing_twice(
         assert f"cube-single-task1  {way}" in told
     assert not (tmp_path / "runs").exists()
     kept = {path.name for path in (tmp_path / "kept" / "fmq-cube-single-task1-seed0").iterdir()}
-    assert kept == {"config.json", "evaluations.csv", "costs.csv", "machine.json"}
+    assert kept == {
+        "config.json", "evaluations.csv", "costs.csv", "machine.json", "metrics.jsonl",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_controls_share_their_offline_phase_and_are_kept_like_the_comparison(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two tiny runs from one checkpoint: online alone, a row each, nothing run twice."""
+    places = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "kept")]
+    what = ["--tiny", "--methods", "fmq", "fmq-eta-0.1", "--seeds", "1"]
+    assert controls.main([*what, *places]) == 0
+    shutil.rmtree(tmp_path / "runs")
+    capfd.readouterr()
+    assert controls.main([*what, *places]) == 0
+    told = capfd.readouterr().out
+    assert "2 of 2 runs are done" in told
+    for way in ("mini/fmq:", "mini/fmq-eta-0.1:"):
+        assert f"cube-single-task1  {way}" in told
+    assert not (tmp_path / "runs").exists()
+    for method, eta in (("fmq", 0.15), ("fmq-eta-0.1", 0.1)):
+        folder = tmp_path / "kept" / f"{method}-cube-single-task1-seed0"
+        record = json.loads((folder / "config.json").read_text())
+        assert record["from"] == "offline-cube-single-task1-seed0"
+        assert record["config"]["agent"]["eta"] == eta
+        assert [p["part"] for p in record["config"]["phases"]] == ["online"]
+
+
+def test_a_control_that_differs_offline_is_refused() -> None:
+    """All that are run differ online alone; another bootstrap does not."""
+    base = runs.get("mini/fmq/cube-single-task1").config.agent
+    for method in controls.METHODS:
+        control = runs.get(f"mini/{method}/cube-single-task1").config.agent
+        controls.check(method, control, base)
+        assert method == "fmq" or control != base
+    with pytest.raises(InvalidConfig, match="differs from fmq offline too"):
+        controls.check("x", dataclasses.replace(base, bootstrap=BestOfN(2)), base)
+
+
+def test_the_clock_that_is_kept_is_thin_and_tells_the_same_time(tmp_path: Path) -> None:
+    """One line every 500 steps and the last of each phase, of each seed; no losses."""
+    lines = [
+        {"seed": s, "phase": phase, "step": step, "updates": step, "seconds": 0.5 * step, "x/y": 1}
+        for phase in ("offline", "online")
+        for step in range(100, 1701, 100)
+        for s in (0, 1)
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(x) + "\n" for x in [*lines, {"a": 1}]))
+    kept = [json.loads(line) for line in comparison.clock(tmp_path / "m.jsonl").splitlines()]
+    assert [(k["phase"], k["step"]) for k in kept if k["seed"] == 1] == [
+        (phase, step) for phase in ("offline", "online") for step in (400, 900, 1400, 1700)
+    ]
+    assert all(set(k) == set(comparison.CLOCK) and k["seconds"] == 0.5 * k["step"] for k in kept)
+
+
+def test_seconds_are_steps_times_pace(tmp_path: Path) -> None:
+    """5 offline updates of 2 s, then steps of .1 s: .5 at 200 steps, at 100, never; and unknown
+    methods have no row."""
+    phases = [{"part": "offline", "steps": 5}, {"part": "online", "env_steps": 300}]
+    rates = {0: [0.1, 0.5, 0.9], 1: [0.5, 0.5, 0.5], 2: [0.0, 0.1, 0.2]}
+    for method, curves in (("fmq", rates), ("mvp", {0: [0.0, 0.0, 0.1]}), ("bc", rates)):
+        write_run(tmp_path / method, f"mini/{method}/T-task1", curves, settings={"phases": phases})
+    made = {"offline_update": {"median": 2.0}, "online_step": {"median": 0.1}}
+    found = fp.compare([tmp_path / m for m in ("fmq", "mvp", "bc")])
+    assert pace.seconds(found, {"fmq": made, "mvp": made}) == [
+        ("T-task1", "mini/fmq", 0.5, "2 of 3", 200, 30, 10.0),
+        ("T-task1", "mini/mvp", 0.5, "0 of 1", "not within 300", "not within 40", 10.0),
+    ]
