@@ -39,7 +39,8 @@ def test_damage_is_refused_or_without_effect(attacked: dict[str, Any], name: str
     found = attacked[name]
     assert (found["wrong"], found["first"]) == (0, [])
     assert found["refused"] + found["read"] == found["cases"] == 300
-    if name != "data check":  # it tells of damage and raises nothing
+    # Two raise little: the check tells of damage, a comparison needs no more than it shows.
+    if name not in ("data check", "comparison"):
         assert found["refused"] > 150
 
 
@@ -102,7 +103,7 @@ def read(folder):
     return 1 if (folder / "a").read_bytes() == b"sound" else {code}
 sound = lambda value, original, folder: value == original or value is None
 TARGETS["bad"] = Target("a", lambda f: (f / "a").write_bytes(b"sound"), read, sound)
-runner.SECONDS = 0.5
+runner.SECONDS = {0.5 if says == "Timeout" else 60.0}
 runner.main(0, 3, ["bad"])
 """
     done = subprocess.run(
