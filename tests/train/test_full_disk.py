@@ -21,7 +21,7 @@ from flowpolicy.errors import StorageFailed
 from flowpolicy.train import checkpoint
 
 GROWING = ("open", "write", "mkdir")
-SAMPLE = 14
+SAMPLE = 8
 
 
 def refusing(code, number):
@@ -72,12 +72,13 @@ def operations_that_need_space(whole):
     return [i for i, (name, *_) in enumerate(whole.operations) if name in GROWING]
 
 
-def test_a_full_disk(play, monkeypatch):
-    """ENOSPC at a sample of the operations that need space."""
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_refuses(play, monkeypatch, code):
+    """A sample of the operations that need space, by a full disk and by one error alone."""
     whole = play("online")
     numbers = operations_that_need_space(whole)
-    chosen = numbers[:: -(-len(numbers) // SAMPLE)]
-    wrong = [stops_and_goes_on(whole, monkeypatch, errno.ENOSPC, n) for n in chosen]
+    chosen = numbers[3 :: -(-len(numbers) // SAMPLE)]
+    wrong = [stops_and_goes_on(whole, monkeypatch, code, n) for n in chosen]
     assert [w for w in wrong if w] == []
 
 

@@ -7,10 +7,13 @@ import random
 import pytest
 from crash import AtOnce, Late, frozen, write_tree
 from power import Disk
+from small_runs import TINY
 
-from flowpolicy.train import checkpoint
+from flowpolicy.train import checkpoint, journal
+from flowpolicy.train.folder import RunFolder
 
 MIXTURES = 4
+ROW = journal.record_type(TINY["task"].dataset().rows)
 
 
 def states(operations, seed):
@@ -37,11 +40,17 @@ def distinct(operations, seed):
 
 
 def lost(whole, number, counted, tree):
-    """A sentence where a checkpoint that counted is not there whole; None otherwise."""
+    """A sentence where a checkpoint that counted is not there; raises where one is not whole, or
+    rows or lines that it speaks of are not.
+    """
     write_tree(tree, whole.root)
-    names = [path.name for path in checkpoint.checkpoints(whole.root / "checkpoints")]
-    for path in checkpoint.checkpoints(whole.root / "checkpoints"):
-        checkpoint.read(path)
+    run, names = RunFolder(whole.root), []
+    for path in checkpoint.checkpoints(run.checkpoints):
+        names.append(path.name)
+        meta = checkpoint.read(path).meta
+        run.check_logs(meta["logs"])
+        if meta["journals"]:
+            journal.read(run.journal(0), ROW, meta["journals"][0])
     if counted is not None and (not names or names[-1] < counted.partition("/")[2]):
         return f"after {number}: {counted} counted, {names} are there"
     return None
