@@ -47,6 +47,7 @@ def saved(tmp_path):
 
 def _contents(**meta):
     more = {"row": np.arange(3)}
+    meta = {"updates": 5, "online": False, "env_steps": []} | meta
     return checkpoint.Contents(checkpoint.to_arrays(_tree()), more, meta)
 
 
@@ -62,7 +63,8 @@ def test_the_round_trip_is_exact(saved):
     assert _equal(back, _tree())
     assert jax.random.key_impl(back["keys"]) == "rbg"
     assert np.signbit(np.asarray(back["float"])[1])
-    assert found.meta == {"format": 2, "updates": 5, "who": "step-2"}
+    told = {"updates": 5, "who": "step-2", "online": False, "env_steps": []}
+    assert found.meta == {"format": 2, **told}
     draw = jax.random.normal(back["key"])
     assert draw == jax.random.normal(jax.random.key(3))
 
@@ -113,10 +115,26 @@ def test_another_format_or_manifest_is_refused(saved):
     """A newer format, and a manifest that names other files, such as ones outside the folder."""
     path = saved / "step-2" / "manifest.json"
     record = json.loads(path.read_text())
-    for change, what in (({"format": 3}, "format 3"), ({"sha256": {"../x": "0"}}, "other files")):
+    for change, what in (
+        ({"format": 3}, "format 3"),
+        ({"format": 2.0}, r"format 2\.0"),
+        ({"format": True}, "format True"),
+        ({"sha256": {"../x": "0"}}, "other files"),
+    ):
         path.write_text(json.dumps({**record, **change}))
         with pytest.raises(CorruptFile, match=what):
             checkpoint.read(saved / "step-2")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"updates": -1}, {"updates": 1.0}, {"online": 1}, {"env_steps": [True]}, {"env_steps": 3}],
+)
+def test_what_a_checkpoint_says_has_its_types(tmp_path, odd):
+    """Hashes agree, and still it is no checkpoint."""
+    checkpoint.save(tmp_path / "step-1", _contents(**odd), keep=2)
+    with pytest.raises(CorruptFile, match=r"meta\.json: updates and env_steps must be"):
+        checkpoint.read(tmp_path / "step-1")
 
 
 def test_state_that_does_not_fit_is_refused(saved):
@@ -129,6 +147,12 @@ def test_state_that_does_not_fit_is_refused(saved):
         with pytest.raises(CorruptFile, match=r"'float'.*must be"):
             checkpoint.from_arrays({**skeleton, "float": leaf}, arrays, "here")
     name = next(n for n in arrays if "float" in n)
+    for odd in ("key<", "key<none>:['key']", "key<fry"):
+        other = {odd if "'key'" in n else n: value for n, value in arrays.items()}
+        with pytest.raises(CorruptFile, match=r"no key|other leaves"):
+            checkpoint.from_arrays(skeleton, other, "here")
+    with pytest.raises(CorruptFile, match="is float64"):
+        checkpoint.from_arrays(skeleton, {**arrays, name: arrays[name].astype(float)}, "here")
     broken = {**arrays, name: np.array([1, np.nan, 2], np.float32)}
     with pytest.raises(CorruptFile, match="not finite"):
         checkpoint.from_arrays(skeleton, broken, "here")
@@ -200,6 +224,18 @@ def test_a_configuration_that_changed_does_not_take_the_state(run, tmp_path):
     record = json.loads(text)
     path.write_text(json.dumps({**record, "format": 1}))
     with pytest.raises(CorruptFile, match="must be float32"):
+        fp.Run(tmp_path / "r").load()
+
+
+def test_a_configuration_of_which_no_agent_can_be_made(run, tmp_path):
+    """Sound as JSON and as parts: a number where a net belongs."""
+    shutil.copytree(run.path, tmp_path / "r")
+    path = tmp_path / "r" / "config.json"
+    record = json.loads(path.read_text())
+    record["format"] = 1  # which had no sum of its own
+    record["config"]["agent"]["actor"] = 3
+    path.write_text(json.dumps(record))
+    with pytest.raises(fp.FlowPolicyError, match=r"config\.json|actor"):
         fp.Run(tmp_path / "r").load()
 
 

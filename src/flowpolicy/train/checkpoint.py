@@ -56,7 +56,7 @@ def from_arrays(skeleton: T, arrays: dict[str, np.ndarray], source: str) -> T:
     Raises ``CorruptFile`` where names, shapes or dtypes differ, or a float is not finite.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(skeleton)
-    known = {name.split(":", 1)[1] if name.startswith("key<") else name: name for name in arrays}
+    known = {_path_in(name): name for name in arrays}
     wanted = [jax.tree_util.keystr(path) for path, _ in paths]
     if set(known) != set(wanted):
         odd = sorted(set(known) ^ set(wanted))[:3]
@@ -67,17 +67,25 @@ def from_arrays(skeleton: T, arrays: dict[str, np.ndarray], source: str) -> T:
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 
+def _path_in(name: str) -> str:
+    """The path of a leaf, without what ``to_arrays`` says of keys."""
+    return name[name.index(">:") + 2 :] if name.startswith("key<") and ">:" in name else name
+
+
 def _leaf(like: Any, stored: str, value: np.ndarray, source: str) -> jax.Array:
-    array = jnp.asarray(value)
+    array: Any = value  # on the device only once it is known to fit: a float64 would be narrowed
     if stored.startswith("key<"):
-        array = jax.random.wrap_key_data(array, impl=stored[4 : stored.index(">")])
+        try:
+            array = jax.random.wrap_key_data(jnp.asarray(value), impl=stored[4 : stored.index(">")])
+        except (TypeError, ValueError) as error:
+            raise CorruptFile(f"{source} is no key: {error}") from None
     if array.shape != like.shape or array.dtype != like.dtype:
         raise CorruptFile(
             f"{source} is {array.dtype}{list(array.shape)}, must be {like.dtype}{list(like.shape)}"
         )
     if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
         raise CorruptFile(f"{source} holds values that are not finite")
-    return array
+    return jnp.asarray(array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +203,7 @@ def read(path: Path) -> Contents:
     if not isinstance(hashes, dict):
         raise CorruptFile(f"{path / 'manifest.json'} is not a manifest")
     number = manifest.get("format")
-    if number not in (FORMAT, *MIGRATIONS):
+    if type(number) is not int or number not in (FORMAT, *MIGRATIONS):
         raise CorruptFile(f"{path} has format {number!r}, this version reads up to {FORMAT}")
     files = FILES if number > 1 else FILES[1:]
     if sorted(hashes) != sorted(files):
@@ -208,7 +216,19 @@ def read(path: Path) -> Contents:
     )
     for step in range(number, FORMAT):
         contents = MIGRATIONS[step](contents)
+    _check_meta(contents.meta, f"{path}/meta.json")
     return contents
+
+
+def _check_meta(meta: dict[str, Any], source: str) -> None:
+    """What everybody who reads a checkpoint asks of it."""
+    updates, online, steps = meta.get("updates"), meta.get("online"), meta.get("env_steps")
+    whole = [updates, *steps] if isinstance(steps, list) else [None]
+    if type(online) is not bool or not all(type(n) is int and n >= 0 for n in whole):
+        raise CorruptFile(
+            f"{source}: updates and env_steps must be whole numbers, online true or false; got "
+            f"{updates!r:.40}, {steps!r:.40} and {online!r:.40}"
+        )
 
 
 def holds(path: Path, contents: Contents) -> bool:

@@ -16,7 +16,14 @@ import jax
 from flowpolicy import parts
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.errors import CorruptFile, FlowPolicyError, InvalidConfig, MissingData
-from flowpolicy.readers import Limits, read_bytes, read_object, read_records, read_rows
+from flowpolicy.readers import (
+    Limits,
+    parse_object,
+    read_bytes,
+    read_object,
+    read_records,
+    read_rows,
+)
 from flowpolicy.train import checkpoint, durable
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
@@ -118,10 +125,9 @@ class RunFolder:
             "spec": parts.encode(spec),
             **record,
         }
-        as_read = json.loads(checkpoint.to_json(record))
-        durable.write(
-            self.path / "config.json", checkpoint.to_json({**as_read, "sha256": _sum(as_read)})
-        )
+        path = self.path / "config.json"
+        as_read = parse_object(checkpoint.to_json(record), str(path))
+        durable.write(path, checkpoint.to_json({**as_read, "sha256": _sum(as_read)}))
 
     def record(self) -> dict[str, Any]:
         """Everything in ``config.json``; ``CorruptFile`` where it is not what was written."""
@@ -272,14 +278,22 @@ class RunFolder:
 
     def trained(self, contents: checkpoint.Contents) -> Trained:
         """The state in a checkpoint's arrays; ``CorruptFile`` where it is not of this run."""
-        skeleton = jax.eval_shape(lambda: self._skeleton(bool(contents.meta.get("online"))))
+        skeleton = self._skeleton(contents.meta["online"])
         if not any("normaliser" in name for name in contents.state):
             skeleton = dataclasses.replace(skeleton, normaliser=Normaliser(None, None))
         return checkpoint.from_arrays(skeleton, contents.state, str(self.path))
 
     def _skeleton(self, online: bool) -> Trained:
         config, spec = self.config(), self.spec()
-        return blank(config.agent, spec, len(config.seeds), online)
+        try:
+            return jax.eval_shape(lambda: blank(config.agent, spec, len(config.seeds), online))
+        except FlowPolicyError:
+            raise
+        except Exception as error:  # parts that are sound one by one need not make an agent
+            raise CorruptFile(
+                f"{self.path / 'config.json'}: no agent can be made of this configuration: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _sum(record: dict[str, Any]) -> str:
