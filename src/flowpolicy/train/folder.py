@@ -125,9 +125,7 @@ class RunFolder:
             "spec": parts.encode(spec),
             **record,
         }
-        path = self.path / "config.json"
-        as_read = parse_object(checkpoint.to_json(record), str(path))
-        durable.write(path, checkpoint.to_json({**as_read, "sha256": _sum(as_read)}))
+        _write_sealed(self.path / "config.json", record)
 
     def record(self) -> dict[str, Any]:
         """Everything in ``config.json``; ``CorruptFile`` where it is not what was written."""
@@ -225,19 +223,20 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """How the run ended; empty as long as it did not."""
+        return _without_sum(self._status())
+
+    def _status(self) -> dict[str, Any]:
         path = self.path / "status.json"
         return read_object(path) if path.exists() else {}
 
     def finished(self) -> bool:
-        """Whether the run came to its end, and what it ended with is there."""
-        status, newest = self.status(), checkpoint.checkpoints(self.checkpoints)[-1:]
-        if status.get("state") != "finished" or not newest:
-            return False
-        return newest[0].name.partition(".")[0] == f"step-{status.get('updates')!s:0>9}"
+        """Whether the run came to its end; a status that was changed does not count."""
+        status = self._status()
+        return status.get("state") == "finished" and status.get("sha256") == _sum(status)
 
     def write_status(self, status: dict[str, Any]) -> None:
         """Says how the run ended."""
-        durable.write(self.path / "status.json", checkpoint.to_json(status))
+        _write_sealed(self.path / "status.json", status)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``."""
@@ -296,10 +295,19 @@ class RunFolder:
             ) from error
 
 
+def _write_sealed(path: Path, record: dict[str, Any]) -> None:
+    """Writes JSON that carries the SHA-256 of what it says."""
+    as_read = parse_object(checkpoint.to_json(record), str(path))
+    durable.write(path, checkpoint.to_json({**as_read, "sha256": _sum(as_read)}))
+
+
 def _sum(record: dict[str, Any]) -> str:
     """SHA-256 of what a record says; of its own sum it says nothing."""
-    said = {key: value for key, value in record.items() if key != "sha256"}
-    return hashlib.sha256(checkpoint.to_json(said)).hexdigest()
+    return hashlib.sha256(checkpoint.to_json(_without_sum(record))).hexdigest()
+
+
+def _without_sum(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "sha256"}
 
 
 def _log(path: Path) -> bytes:
