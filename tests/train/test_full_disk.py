@@ -12,7 +12,6 @@ import subprocess
 import crash
 import pytest
 from crash import AtOnce, Calls, Late, begin, recover
-from small_runs import train
 from whole_state import fingerprint_of
 
 import flowpolicy as fp
@@ -127,16 +126,14 @@ def small_disk(folder, size):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_real_full_disk(tmp_path):
+def test_a_real_full_disk(play, tmp_path):
     """2 MiB, of which something else takes all but 72 KiB until it is removed."""
-    plan = {**crash.ONLINE, "task": crash.TINY["task"]}
-    whole = train(tmp_path / "whole", **plan)
-    with small_disk(tmp_path / "disk", "2m"):
-        ballast = tmp_path / "disk" / "ballast"
+    whole = play("online")
+    with small_disk(tmp_path / "disk", "2m"), whole.held():
+        ballast, out = tmp_path / "disk" / "ballast", tmp_path / "disk" / "r"
         ballast.write_bytes(bytes(2 * 2**20 - 72 * 2**10))
-        out = tmp_path / "disk" / "r"
         with pytest.raises(StorageFailed, match="the disk is full"):
-            train(out, **plan)
+            begin(whole.plan, out)
         kept = checkpoint.checkpoints(out / "checkpoints")
         assert kept
         for path in kept:
@@ -144,4 +141,4 @@ def test_a_real_full_disk(tmp_path):
         assert main(["resume", str(out), "--quiet"]) == 74
         ballast.unlink()
         assert main(["resume", str(out), "--quiet"]) == 0
-        assert fingerprint_of(fp.Run(out)) == fingerprint_of(whole)
+        assert fingerprint_of(fp.Run(out)) == whole.end
