@@ -100,10 +100,11 @@ def test_the_command_ends_with_74(play, monkeypatch, capsys):
 @pytest.mark.parametrize("executor", [AtOnce, Late])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_every_operation_refused(play, monkeypatch, code, executor):
-    """Each in turn."""
+    """Each in turn by a full disk, every fourth by the rest: they differ in what is said."""
     whole = play("online", executor)
     full = code in (errno.ENOSPC, errno.EDQUOT)
     numbers = operations_that_need_space(whole) if full else range(len(whole.operations))
+    numbers = numbers if code == errno.ENOSPC else numbers[::4]
     wrong = [stops_and_goes_on(whole, monkeypatch, code, n) for n in numbers]
     print(f"{errno.errorcode[code]}, {executor.__name__}: {len(numbers)} operations refused")
     assert [w for w in wrong if w] == []
