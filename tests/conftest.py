@@ -1,6 +1,8 @@
 """What holds for every test: the CPU, strict shapes and dtypes, annotations checked as they run."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 # Also for the processes that tests start, which need no more strictness than a user has.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -37,6 +39,18 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_forgotten() -> Iterator[None]:
+    """Frees what XLA compiled for a module's tests; the folder above still has it.
+
+    Every program takes a few memory maps, and of these Linux allows a process 65 530: a worker
+    that keeps thousands of programs dies of it.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
