@@ -1,5 +1,7 @@
 """``Trainable``: a step is optax's, by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.nets import Adam, Trainable
+from flowpolicy.nets import LARGEST, Adam, Trainable
 
 MODEL = {"w": (0.5, -2.0), "b": (0.1,)}
 GRADIENTS = [{"w": (1.0, -3.0), "b": (0.2,)}, {"w": (0.5, 4.0), "b": (-0.1,)}]
@@ -83,3 +85,53 @@ def test_adam_refuses_what_makes_no_sense(fields):
     """A rate above 0, a norm of at least 0."""
     with pytest.raises(InvalidConfig, match="rate > 0 and clip, hold, anneal, floor >= 0"):
         Adam(**fields)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("seeds", [0, 2])
+def test_a_gradient_that_is_not_finite_is_not_followed(bad, seeds):
+    """Model, moments and counters stay to the bit, and the norm says so; the next step is as if
+    nothing had been. Of two seeds under vmap only the one that is bad stays."""
+    start = Trainable.create(_tree(MODEL), Adam(rate=0.1)).step(_tree(GRADIENTS[0]))
+    wrong = {"w": jnp.array([0.5, bad]), "b": jnp.array([0.1])}
+    if seeds:
+        both = jax.tree.map(lambda *x: jnp.stack(x), wrong, _tree(GRADIENTS[1]))
+        twice = jax.tree.map(lambda x: jnp.stack([x, x]), start)
+        stepped = jax.jit(jax.vmap(Trainable.step))(twice, both)
+        after, other = (jax.tree.map(lambda x, i=i: x[i], stepped) for i in (0, 1))
+        expected = start.step(_tree(GRADIENTS[1]))
+        for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    else:
+        after = jax.jit(Trainable.step)(start, wrong)
+    assert float(after.norm) == LARGEST
+    for a, b in zip(
+        *(jax.tree.leaves((x.model, x.opt_state)) for x in (after, start)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    one, two = after.step(_tree(GRADIENTS[1])), start.step(_tree(GRADIENTS[1]))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("limit", "moves"), [(4.9, False), (5.0, False), (5.1, True)])
+def test_a_norm_must_be_below_its_limit(limit, moves):
+    """A gradient of norm 5; the limit is kept."""
+    start = Trainable.create(_tree(MODEL), Adam(rate=0.1, clip=1.0))
+    start = dataclasses.replace(start, limit=jnp.float32(limit))
+    after = start.step({"w": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])})
+    assert (float(after.norm), float(after.limit)) == (5.0, np.float32(limit))
+    assert np.array_equal(after.model["w"], start.model["w"]) != moves
+    counts = [int(x) for x in jax.tree.leaves(after.opt_state) if x.dtype == jnp.int32]
+    assert counts == [int(moves)]
+
+
+def test_choosing_entries_is_choosing_a_branch(monkeypatch):
+    """What an accelerator computes is what a CPU does."""
+    start = Trainable.create(_tree(MODEL), Adam(rate=0.1))
+    wrong = {"w": jnp.array([0.5, np.nan]), "b": jnp.array([0.1])}
+    cpu = [start.step(g) for g in (_tree(GRADIENTS[0]), wrong)]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    other = [start.step(g) for g in (_tree(GRADIENTS[0]), wrong)]
+    for a, b in zip(jax.tree.leaves(cpu), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)

@@ -8,7 +8,7 @@ from typing import Any
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import Diverged
 from flowpolicy.readers import read_records
-from flowpolicy.train import durable
+from flowpolicy.train import checkpoint, durable
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import RunConfig
@@ -88,6 +88,10 @@ def _to_the_end(loop: Loop, task: Task, dataset: Dataset | None, watch: Watch) -
         try:
             return loop.go()
         except GoBack as reason:
+            # Where a run that was never stopped would go. Before the line, without which a run that
+            # is killed here meets the same again.
+            for path in filter(checkpoint.of_stop, checkpoint.checkpoints(folder.checkpoints)):
+                checkpoint.discard(path)
             lines = [*rollbacks(folder), {"updates": loop.learner.updates, "why": str(reason)}]
             text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
             durable.write(folder.path / ROLLBACKS, text.encode())

@@ -102,6 +102,8 @@ class Contents:
     meta: dict[str, Any]
 
 
+STOP = ".stop"
+"""Part of the name of checkpoints that an uninterrupted run would not have."""
 FILES = ("loop.safetensors", "meta.json", "state.safetensors")
 
 
@@ -158,8 +160,14 @@ def save(path: Path, contents: Contents, *, keep: int) -> None:
 
 
 def trim(folder: Path, keep: int) -> None:
-    """Removes all but the newest ``keep`` checkpoints of a folder."""
-    for old in checkpoints(folder)[:-keep]:
+    """Removes all but the newest ``keep`` checkpoints of a folder, not counting those of a stop.
+
+    Of these the newest checkpoint stays, if it is one: they push out none that a run has which was
+    never stopped, and goes back to when it diverges.
+    """
+    found = checkpoints(folder)
+    planned = [path for path in found if not of_stop(path)]
+    for old in (*planned[:-keep], *(path for path in found[:-1] if of_stop(path))):
         discard(old)
 
 
@@ -169,6 +177,11 @@ def discard(path: Path) -> None:
     durable.remove(hidden)
     durable.rename(path, hidden)
     durable.remove(hidden)
+
+
+def of_stop(path: Path) -> bool:
+    """Whether a checkpoint was written only because the run was stopped."""
+    return STOP in path.name
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -167,12 +167,12 @@ class Loop:
         Saving comes first: a run that goes on from here finds the evaluation due again.
         """
         self.keeper.poll()
-        if stop:
-            raise self._stopped(stop)
         every = self.config.checkpoint_every
         due = self.learner.updates // every > self._saved_updates // every
         if due and not self.learner.flawed:
             self.save()
+        if stop:
+            raise self._stopped(stop)
         every = self.config.evaluation.every
         if every and self.at.done // every > self.at.evaluated and self.at.done < total:
             # Ticks pass a multiple by a few steps, not the same in every run; curves need one step.
@@ -188,7 +188,7 @@ class Loop:
     def _stopped(self, stop: StopFlag) -> Stopped:
         number = stop.signal or 0
         try:
-            path = self.save()
+            path = self.save(checkpoint.STOP)
         except GoBack:  # the run meets it again when it is gone on with
             self.keeper.wait()
             return Stopped(f"stopped by signal {number}, as it was about to go back", number)
@@ -214,7 +214,7 @@ class Loop:
     def _name(self) -> str:
         return f"step-{self.learner.updates:09d}"
 
-    def save(self) -> Path:
+    def save(self, suffix: str = "") -> Path:
         """A checkpoint of the state as it is; returns the one there is where nothing changed."""
         if self._saved is not None and self._saved[0] == self._here():
             return self._saved[1]
@@ -233,7 +233,7 @@ class Loop:
             flawed=self.learner.flawed,
         )
         needed = [c[0]["first"] if c else 0 for c in journals]
-        path = self.keeper.save(self._name(), contents, needed)
+        path = self.keeper.save(self._name() + suffix, contents, needed)
         self.came_from(path)
         return path
 

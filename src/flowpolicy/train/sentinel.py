@@ -156,15 +156,14 @@ class Sentinel:
             bad = self._bad(i, first, jax.tree.map(lambda x, i=i: np.asarray(x)[i], report), own)
             ends = bool(bad.faults & AT_ONCE) or longest >= self._guard.in_a_row
             few = len(reproduction.written(self._folder)) < self._guard.reproductions
-            where = None
+            where = ""
             if ends or (began and few):
-                where = reproduction.write(
-                    self._folder, own, bad.batch, bad.meta | {"online": online}
-                )
+                meta = bad.meta | {"online": online}
+                where = reproduction.write(self._folder, own, bad.batch, meta).name
             if ends:
                 times = f" and {longest - 1} more in a row" if longest > 1 else ""
                 told = f"update {bad.meta['update']} of seed {bad.meta['seed']}{times}: "
-                told += f"{bad.meta['verdict']}; reproduction in {where}"
+                told += f"{bad.meta['verdict']}; see reproductions/{where} of the run"
                 self._end(i, told, again=not bad.faults & FOR_GOOD)
 
     def _count(self, i: int, faults: np.ndarray) -> int:
