@@ -33,7 +33,7 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Transition))
 class Reproduction:
     """One update: the agent, the batch and the key it is made of, and what was said of it.
 
-    meta: seed, attempt, update (its number), online, faults, metrics, bounds, verdict
+    meta: seed, attempt, updates (its number), online, faults, metrics, bounds, verdict
     """
 
     agent: Agent
@@ -60,7 +60,7 @@ def write(folder: RunFolder, trained: Trained, batch: Transition, meta: dict[str
 
     One that is there already, of the run before it was gone on with, stays.
     """
-    path = folder.path / "reproductions" / name(meta["seed"], meta["update"], meta["attempt"])
+    path = folder.path / "reproductions" / name(meta["seed"], meta["updates"], meta["attempt"])
     if not path.exists():
         durable.make_folder(path.parent)
         loop = checkpoint.to_arrays({"batch": batch})
@@ -89,7 +89,7 @@ def load(path: str | Path) -> Reproduction:
     trained = checkpoint.from_arrays(skeleton, contents.state, str(path))
     agent = jax.tree.map(lambda x: x[0], trained.agents)
     root = stream_key(meta["seed"], Stream.UPDATE, meta["attempt"])
-    _, key = jax.random.split(jax.random.fold_in(root, meta["update"]))
+    _, key = jax.random.split(jax.random.fold_in(root, meta["updates"]))
     return Reproduction(agent, _batch(contents.loop, spec.obs), key, config.guard, meta)
 
 

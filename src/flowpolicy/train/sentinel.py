@@ -162,7 +162,7 @@ class Sentinel:
                 where = reproduction.write(self._folder, own, bad.batch, meta).name
             if ends:
                 times = f" and {longest - 1} more in a row" if longest > 1 else ""
-                told = f"update {bad.meta['update']} of seed {bad.meta['seed']}{times}: "
+                told = f"update {bad.meta['updates']} of seed {bad.meta['seed']}{times}: "
                 told += f"{bad.meta['verdict']}; see reproductions/{where} of the run"
                 self._end(i, told, again=not bad.faults & FOR_GOOD)
 
@@ -188,7 +188,8 @@ class Sentinel:
         meta = {
             "seed": self._config.seeds[i],
             "attempt": self._attempt,
-            "update": first + int(report.first),
+            "updates": first + int(report.first),
+            "env_steps": [],
             "faults": [str(fault.name) for fault in Fault if fault in faults],
             "metrics": {k: v for k, v in metrics.items() if np.isfinite(v)},
             "bounds": np.clip(bounds, -LARGEST, LARGEST).tolist(),
