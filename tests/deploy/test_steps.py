@@ -197,7 +197,6 @@ CASES = {
         lambda x: lax.scan(lambda c, row: (c + row @ jnp.asarray(SQUARE), c), x[0], x)[0], SQUARE,
     ),
 }  # fmt: skip
-MET: set[str] = set()
 
 
 def traced(function, *arguments):
@@ -230,7 +229,6 @@ def test_a_step_gives_what_jax_gives(name):
     function, *arguments = CASES[name]
     arguments = [np.asarray(x) for x in arguments]
     data, constants = traced(function, *arguments)
-    MET.update(names_in(data["body"]))
     ours = Program(data, constants)(*arguments)
     wanted = [np.asarray(y) for y in jax.tree.leaves(jax.jit(function)(*arguments))]
     assert len(ours) == len(wanted)
@@ -239,11 +237,13 @@ def test_a_step_gives_what_jax_gives(name):
         np.testing.assert_allclose(mine, theirs, rtol=4e-6, atol=2e-6)
 
 
-def test_every_step_was_tried():
-    """The cases above meet the whole table."""
-    if not MET:
-        pytest.skip("the cases did not run in this process")
-    assert set(RULES) | set(LOOPS) == MET
+def test_every_step_is_tried():
+    """The cases above meet the whole table; traced once more, for they may run elsewhere."""
+    met = set()
+    for function, *arguments in CASES.values():
+        data, _ = traced(function, *[np.asarray(x) for x in arguments])
+        met.update(names_in(data["body"]))
+    assert set(RULES) | set(LOOPS) == met
 
 
 def test_the_inverse_error_function_is_float32_s():
