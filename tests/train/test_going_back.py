@@ -170,8 +170,8 @@ def test_guards_change_no_number(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fmq", "qc", "fql", "rlpd"])
-def test_twenty_healthy_runs_raise_nothing(tmp_path, method, monkeypatch):
+@pytest.mark.parametrize("name", ["fmq", *(f"{x}/unequal-modes" for x in ("qc", "fql", "rlpd"))])
+def test_twenty_healthy_runs_raise_nothing(tmp_path, name, monkeypatch):
     """Four methods, five seeds each, 500 updates offline and 300 online, default guards: not one
     bad update, while every block was looked at and every limit set."""
     looked = []
@@ -180,10 +180,8 @@ def test_twenty_healthy_runs_raise_nothing(tmp_path, method, monkeypatch):
         Sentinel, "read", lambda *a, **k: (looked.append(a[2].faults.size), read(*a, **k))
     )
     phases = (fp.Offline(500), fp.Online(300, start_after=0))
-    if method == "rlpd":
-        phases = phases[1:]
     run = fp.train(
-        f"toy/{method}", phases=phases, seeds=range(5), evaluation=QUIET, out=tmp_path / "r"
+        f"toy/{name}", phases=phases, seeds=range(5), evaluation=QUIET, out=tmp_path / "r"
     )
     assert run.status() == {"state": "finished", "updates": run.load()[1]["updates"]}
     assert sum(looked) == 5 * run.load()[1]["updates"]
