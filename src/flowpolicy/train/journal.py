@@ -140,9 +140,12 @@ class Journal:
 
 def drop_before(folder: Path, row: int) -> None:
     """Removes segments of which every row is older than ``row``, but not the newest."""
-    for (_, path), (following, _) in itertools.pairwise(segments_in(folder)):
-        if following <= row:
-            durable.remove(path)
+    pairs = itertools.pairwise(segments_in(folder))
+    old = [path for (_, path), (following, _) in pairs if following <= row]
+    for path in old:
+        durable.remove(path)
+    if old:
+        durable.flush_folder(folder)
 
 
 def segments_in(folder: Path) -> list[tuple[int, Path]]:

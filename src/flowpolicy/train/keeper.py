@@ -30,8 +30,7 @@ class Keeper:
         oldest: per seed, the number of the oldest row the checkpoint needs
         """
         self.wait()
-        files = {self._folder.path / log for log in LOGS if (self._folder.path / log).exists()}
-        files = files.union(*(j.unflushed() for j in self._journals))
+        files = self._logs().union(*(j.unflushed() for j in self._journals))
         path = self._folder.checkpoints / checkpoint.free_name(self._folder.checkpoints, name)
         self._oldest[path.name] = oldest
 
@@ -88,6 +87,14 @@ class Keeper:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
+
+    def settle(self) -> None:
+        """``wait``, and the logs are as durable as the checkpoints: nothing comes after them."""
+        self.wait()
+        journal.flush(self._logs())
+
+    def _logs(self) -> set[Path]:
+        return {self._folder.path / log for log in LOGS if (self._folder.path / log).exists()}
 
     def close(self) -> None:
         """Ends the thread, after what it does now."""

@@ -74,7 +74,7 @@ class Loop:
                         self.offline(phase, stop)
                     else:
                         self.online(phase, stop)
-                self.keeper.wait()
+                self.keeper.settle()
                 self.folder.write_status(self._finished())
             finally:
                 self.close()
