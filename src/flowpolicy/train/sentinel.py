@@ -85,6 +85,7 @@ class Sentinel:
         self._discount = float(config.agent.view.discount)
         seeds = len(config.seeds)
         self._rewards = np.zeros((seeds, 2))
+        self._known: Bounds | None = None
         if rows is not None:
             self._widen(np.broadcast_to(np.asarray(rows.reward), (seeds, len(rows.reward))))
         self._in_a_row = np.zeros(seeds, np.int64)
@@ -103,7 +104,9 @@ class Sentinel:
 
     def bounds(self) -> Bounds:
         """What is possible after the rewards so far, per seed."""
-        return Bounds(*(jnp.asarray(x, jnp.float32) for x in self._bounds()))
+        if self._known is None:  # made once per change: a tick is short
+            self._known = Bounds(*(jnp.asarray(x, jnp.float32) for x in self._bounds()))
+        return self._known
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         low, high = self._rewards.T
@@ -115,8 +118,11 @@ class Sentinel:
 
     def _widen(self, rewards: np.ndarray) -> None:
         """Rewards (seeds, any number) join those so far. 0 is always among them: an end's."""
+        before = self._rewards.copy()
         self._rewards[:, 0] = np.fmin(self._rewards[:, 0], np.fmin.reduce(rewards, 1, initial=0.0))
         self._rewards[:, 1] = np.fmax(self._rewards[:, 1], np.fmax.reduce(rewards, 1, initial=0.0))
+        if not np.array_equal(before, self._rewards):
+            self._known = None
 
     def saw(self, rewards: np.ndarray, counts: np.ndarray) -> None:
         """Online rows came in: of each seed's ``rewards`` (seeds, h) the first ``counts``."""
@@ -233,7 +239,7 @@ class Sentinel:
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``; an empty one, of a run from before there were guards, is none."""
         if state:
-            self._rewards = np.asarray(state["rewards"], float)
+            self._rewards, self._known = np.asarray(state["rewards"], float), None
             self._in_a_row = np.asarray(state["in_a_row"], np.int64)
             self.bad = np.asarray(state["bad"], np.int64)
             self.frozen = {int(i): what for i, what in state["frozen"].items()}
