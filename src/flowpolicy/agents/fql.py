@@ -29,10 +29,11 @@ from jaxtyping import Array, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
+from flowpolicy.agents.one_step import OneStepFlow, distillation
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, n_step_returns, whole_chunks
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.flows import Flow, FlowMap, Integrated, linear
+from flowpolicy.flows import Flow, FlowMap, Integrated
 from flowpolicy.nets import Adam, MLPCritic, MLPOneStep, MLPVelocity, Trainable
 from flowpolicy.parts import register
 from flowpolicy.refine import OneStep, Refiner
@@ -125,35 +126,6 @@ def fql_n(horizon: int = 5, alpha: float = 100.0, **fields: Any) -> FQL:
     return FQL(chunk=horizon, ends=n_step_returns, alpha=alpha, **fields)
 
 
-class OneStepFlow(eqx.Module):
-    """mu as a flow: from noise its straight line, from later times the behaviour flow.
-
-    mu has no time and cannot go on from a renoised action. A refiner that asks for one (``qgbs``)
-    is given the behaviour flow's Euler steps from there; all other refiners start from noise.
-    """
-
-    actor: Any
-    behaviour: Integrated
-
-    @property
-    def action(self) -> int:
-        """Size of the action."""
-        return self.behaviour.action
-
-    def nfe(self, r: float) -> int:
-        """1 from noise, the behaviour flow's from later times."""
-        return self.behaviour.nfe(r) if r > 0 else 1
-
-    def flow(self, r: Scalar, t: Scalar, a: Vector, s: Observation) -> Vector:
-        """The point at time ``t`` of the path that is at ``a`` at time ``r``."""
-        # A time that the caller's vmap does not batch: one branch runs, not both.
-        return jax.lax.cond(
-            r > 0,
-            lambda: self.behaviour.flow(r, t, a, s),
-            lambda: linear(t, a, self.actor(a, s)),
-        )
-
-
 class FQLAgent(Agent):
     """The velocity, the one-step actor and the critic, offline and online alike."""
 
@@ -197,13 +169,6 @@ class FQLAgent(Agent):
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The aggregate of the online critics."""
         return self.critic.value(self.config.aggregate, obs, action)
-
-
-def distillation(actor: Any, teacher: Flow, z: Vector, s: Observation) -> tuple[Scalar, Vector]:
-    """mean (mu(s, z) - sg[clip(X_{0,1}(z | s))])^2 of one sample, and mu(s, z), not clipped."""
-    target = jnp.clip(teacher.flow(jnp.zeros(()), jnp.ones(()), z, s), -1.0, 1.0)
-    action = actor(z, s)
-    return jnp.mean(jnp.square(action - sg(target))), action
 
 
 def actor_loss(
