@@ -1,4 +1,4 @@
-"""Importing OGBench late, and so that it neither fails nor ends the process where no screen is."""
+"""Importing simulators late, and so that it neither fails nor ends the process where no screen is."""
 
 import os
 import sys
@@ -11,10 +11,17 @@ def gymnasium_with_ogbench() -> ModuleType:
 
     Where MuJoCo is not imported yet, MUJOCO_GL is set to a way to draw that this machine has.
     """
+    gymnasium = gymnasium_alone()
+    import ogbench  # noqa: F401
+
+    return gymnasium
+
+
+def gymnasium_alone() -> ModuleType:
+    """The ``gymnasium`` module; MUJOCO_GL as above, since its MuJoCo environments import that."""
     if "mujoco" not in sys.modules:
         os.environ["MUJOCO_GL"] = _graphics(os.environ.get("MUJOCO_GL", ""))
     import gymnasium
-    import ogbench  # noqa: F401
 
     return gymnasium
 

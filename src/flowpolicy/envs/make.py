@@ -1,16 +1,14 @@
 """OGBench's single-task environments as ``Env``: an episode is a function of its reset seed and
 of the actions, also where several environments take turns."""
 
-import functools
 import re
-import subprocess
-import sys
 import weakref
 from typing import Any
 
 import numpy as np
 
 from flowpolicy.envs.base import Step
+from flowpolicy.envs.drawing import can_render
 from flowpolicy.errors import InvalidConfig, InvalidData, unknown_name
 from flowpolicy.randomness import GlobalNumpy, seed_for
 from flowpolicy.simulators import gymnasium_with_ogbench
@@ -145,7 +143,7 @@ class OgbenchEnv:
 
     def render(self) -> np.ndarray | None:
         """A frame (height, width, 3), uint8; None where this machine cannot draw."""
-        if not _can_render():
+        if not can_render():
             return None
         try:
             return np.asarray(self._env.render(), np.uint8)
@@ -186,32 +184,6 @@ def _identifiers() -> dict[str, str]:
         for identifier in registry
         if _SHORT.fullmatch(identifier) and not identifier.startswith("visual-")
     }
-
-
-_PROBE = """
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco/>")
-renderer = mujoco.Renderer(model, 8, 8)
-renderer.update_scene(mujoco.MjData(model))
-assert renderer.render().shape == (8, 8, 3)
-renderer.close()
-"""
-
-
-@functools.cache
-def _can_render() -> bool:
-    """Whether a process like this one can draw; tried in another, as failing may mean an abort."""
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", _PROBE],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return probe.returncode == 0
 
 
 def _free_renderers(env: Any) -> None:

@@ -1,0 +1,55 @@
+"""Boxes of actions: an environment's own units, and [-1, 1], in which everything here is."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from flowpolicy.errors import InvalidConfig
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ActionBox:
+    """The actions between ``low`` and ``high`` (a,), in the environment's own units."""
+
+    low: np.ndarray
+    high: np.ndarray
+    shape: tuple[int, ...]
+    """Of one action as the environment has it."""
+
+    @classmethod
+    def of(cls, low: Any, high: Any, owner: str) -> "ActionBox":
+        """Checks bounds of one shape; ``owner`` is what the ``InvalidConfig`` error calls them.
+
+        Every bound must be finite: where an entry has none there is nothing to scale to.
+        """
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        if low.shape != high.shape or low.size < 1:
+            raise InvalidConfig(
+                f"{owner}: an action needs at least one entry, and as many lower as upper bounds, "
+                f"got shapes {low.shape} and {high.shape}"
+            )
+        wrong = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
+        if wrong.any():
+            at = int(np.flatnonzero(wrong.ravel())[0])
+            raise InvalidConfig(
+                f"{owner}: every entry of an action needs finite bounds, the lower below the "
+                f"upper, but entry {at} has {low.ravel()[at]} and {high.ravel()[at]}; wrap the "
+                "environment so that its actions are bounded"
+            )
+        return cls(low.ravel(), high.ravel(), low.shape)
+
+    @property
+    def size(self) -> int:
+        """Numbers in one action."""
+        return self.low.size
+
+    def from_unit(self, action: np.ndarray) -> np.ndarray:
+        """``action`` (..., a) in [-1, 1], beyond which it is clipped, in the box's own units."""
+        # Halves first: the width of a box may be more than a float holds.
+        moved = (self.low / 2 + self.high / 2) + (self.high / 2 - self.low / 2) * action
+        return np.minimum(np.maximum(moved, self.low), self.high)
+
+    def to_unit(self, action: np.ndarray) -> np.ndarray:
+        """The inverse of ``from_unit``; what lies outside the box lies outside [-1, 1]."""
+        return (action - (self.low / 2 + self.high / 2)) / (self.high / 2 - self.low / 2)
