@@ -1,7 +1,7 @@
 """The mathematics of flow maps: interpolants, the map, its losses, laws of times, sampling.
 
 Every function sees one sample; the caller vmaps. Time 0 is noise, time 1 is the action.
-``losses`` says which terms make which paper.
+``losses`` says which terms make which paper, ``sde`` what a critic's gradient makes of a velocity.
 """
 
 from flowpolicy.flows.flow_map import Flow, FlowMap, Teacher
@@ -26,6 +26,13 @@ from flowpolicy.flows.sample import (
     jump,
     renoise,
     renoise_time,
+)
+from flowpolicy.flows.sde import (
+    adjoint_matching,
+    control_cost,
+    lean_adjoint,
+    memoryless_noise,
+    memoryless_path,
 )
 from flowpolicy.flows.times import (
     Curriculum,
@@ -56,6 +63,8 @@ __all__ = [
     "TimeLaw",
     "Times",
     "Triangle",
+    "adjoint_matching",
+    "control_cost",
     "diagonal",
     "euler",
     "eulerian",
@@ -64,9 +73,12 @@ __all__ = [
     "integrate",
     "jump",
     "lagrangian",
+    "lean_adjoint",
     "linear",
     "masked_mean_square",
     "mean_flow",
+    "memoryless_noise",
+    "memoryless_path",
     "renoise",
     "renoise_time",
     "semigroup",
