@@ -8,7 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from flowpolicy.flows import (
     Curriculum,
@@ -93,6 +93,15 @@ def shortcut_terms(levels: int = 7) -> tuple[Term, ...]:
 
 def _with_diagonal(term: Term) -> tuple[Term, ...]:
     return Term(diagonal, OnDiagonal()), term
+
+
+def weighted(batch: Transition, weights: Float[Array, "batch"]) -> Transition:
+    """``batch`` with every sample's cloning loss multiplied by its weight, a number.
+
+    The mask is a factor of the squared residual, so the weight goes there.
+    """
+    mask = jax.lax.stop_gradient(weights)[:, None] * batch.mask
+    return dataclasses.replace(batch, mask=mask)
 
 
 @dataclasses.dataclass(frozen=True)
