@@ -26,7 +26,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import OneStep as one_step
     from flowpolicy.refine import TrustRegion as trust_region
     from flowpolicy.refine import TrustRegionBox as trust_region_box
-    from flowpolicy.runs import OGBench
+    from flowpolicy.runs import Gymnasium, OGBench
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.phases import Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
@@ -45,6 +45,7 @@ __all__ = [
     "Agent",
     "Dataset",
     "FlowPolicyError",
+    "Gymnasium",
     "OGBench",
     "Offline",
     "Online",
@@ -84,6 +85,7 @@ _HOMES = {
     "Agent": ("flowpolicy.agents", "Agent"),
     "Dataset": ("flowpolicy.data.dataset", "Dataset"),
     "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),
+    "Gymnasium": ("flowpolicy.runs", "Gymnasium"),
     "OGBench": ("flowpolicy.runs", "OGBench"),
     "Offline": ("flowpolicy.train.phases", "Offline"),
     "Online": ("flowpolicy.train.phases", "Online"),

@@ -220,6 +220,14 @@ def test_actions_are_scaled_clipped_and_checked():
         env.reset(-1)
 
 
+def test_rewards_are_shifted():
+    """D4RL's rule for antmazes: -1 a step, 0 where it pays 1."""
+    env, shifted = (make_gymnasium("Pendulum-v1", reward_shift=by) for by in (0.0, -1.0))
+    for one, other in zip(_episode(env, 0)[1:], _episode(shifted, 0)[1:], strict=True):
+        np.testing.assert_array_equal(one[:3], other[:3])
+        assert other[3] == one[3] - 1.0
+
+
 def test_observations_are_float32_and_not_overwritten():
     """The environment gives one array again and again; what was told stays what it was."""
     env = _wanderer()

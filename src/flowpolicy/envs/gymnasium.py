@@ -38,12 +38,14 @@ def make_gymnasium(
     max_steps: int = 0,
     keys: tuple[str, ...] = (),
     options: Mapping[str, Any] | None = None,
+    reward_shift: float = 0.0,
 ) -> "GymnasiumEnv":
     """The environment registered as ``name`` (``HalfCheetah-v5``).
 
     max_steps: steps after which an episode is truncated; the registered number where 0
     keys:      of a Dict observation, the entries that the agent sees, in their order
     options:   keyword arguments of the environment itself
+    reward_shift: added to every reward
 
     Raises ``UnknownName`` with the nearest names, ``MissingExtra`` where the package that has the
     environment is not installed, ``InvalidConfig`` where it is none for us.
@@ -66,7 +68,7 @@ def make_gymnasium(
         raise MissingExtra(f"{name}: {error}") from error
     except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise InvalidConfig(f"{name} cannot be made: {error}") from error
-    return GymnasiumEnv(env, name=name, keys=keys)
+    return GymnasiumEnv(env, name=name, keys=keys, reward_shift=reward_shift)
 
 
 def registered_spec(name: str) -> Any:
@@ -112,11 +114,14 @@ class GymnasiumEnv:
           observation space; without ``Autoreset``, and with a time limit (``spec``'s)
     name: what reports call it; the registered name if empty
     keys: of a Dict observation, the entries that the agent sees, in their order
+    reward_shift: added to every reward
 
     Raises ``InvalidConfig`` for any other.
     """
 
-    def __init__(self, env: Any, *, name: str = "", keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, env: Any, *, name: str = "", keys: tuple[str, ...] = (), reward_shift: float = 0.0
+    ) -> None:
         """Takes the environment over; ``close`` closes it."""
         gymnasium = gymnasium_alone()
         if not isinstance(env, gymnasium.Env):
@@ -132,7 +137,7 @@ class GymnasiumEnv:
                 f"{self.name} has no time limit; give max_steps (DM Control's tasks end after 1000 "
                 "steps), or wrap an environment of your own in gymnasium.wrappers.TimeLimit"
             )
-        self._env, self._keys = env, keys
+        self._env, self._keys, self._shift = env, keys, reward_shift
         self._box = _action_box(self.name, env.action_space)
         self._dtype = env.action_space.dtype
         self.obs_shape = _obs_shape(self.name, env.observation_space, keys)
@@ -182,7 +187,8 @@ class GymnasiumEnv:
             obs, reward, terminated, truncated, info = self._env.step(given)
         self._running = not (terminated or truncated)
         success = bool(info.get("success", info.get("is_success", False)))
-        return Step(self._seen(obs), float(reward), bool(terminated), bool(truncated), success)
+        gain = float(reward) + self._shift
+        return Step(self._seen(obs), gain, bool(terminated), bool(truncated), success)
 
     def _seen(self, obs: Any) -> np.ndarray:
         if self._keys:

@@ -1,6 +1,7 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs import mini, paper, toy
+from flowpolicy.runs import mini, online, paper, toy
+from flowpolicy.runs.farama import Gymnasium
 from flowpolicy.runs.registry import (
     Family,
     NamedRun,
@@ -15,6 +16,7 @@ from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
 
 __all__ = [
     "Family",
+    "Gymnasium",
     "NamedRun",
     "OGBench",
     "PointMassTask",
@@ -30,3 +32,4 @@ __all__ = [
 paper.register()
 mini.register()
 toy.register()
+online.register()
