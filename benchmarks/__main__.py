@@ -1,10 +1,10 @@
-"""``python -m benchmarks``: all of them; ``python -m benchmarks update`` (act, loop): one."""
+"""``python -m benchmarks``: all of them; ``python -m benchmarks update`` (act, loop, guards): one."""
 
 import sys
 
-from benchmarks import act, loop, update
+from benchmarks import act, guards, loop, update
 
-BENCHMARKS = {"update": update.main, "act": act.main, "loop": loop.main}
+BENCHMARKS = {"update": update.main, "act": act.main, "loop": loop.main, "guards": guards.main}
 
 
 def main(names: list[str]) -> int:

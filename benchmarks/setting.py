@@ -16,6 +16,7 @@ from flowpolicy.data.replay import UniformDraw
 from flowpolicy.flows import Flow, Integrated, OnDiagonal, Term, diagonal
 from flowpolicy.refine import BestOfN, Cost
 from flowpolicy.refine.core import Q
+from flowpolicy.train.guards import Bounds, Guard
 from flowpolicy.train.normalise import Identity
 from flowpolicy.train.updates import Updater
 from flowpolicy.types import Key, Observation, Rows, Spec, Transition, Vector
@@ -84,12 +85,17 @@ def made_up_rows(problem: Problem) -> Rows:
 class Training:
     """An agent under training as the loop trains it: blocks of updates with sampling in the graph.
 
-    One seed; online updates draw from the offline rows and a full ring.
+    One seed; online updates draw from the offline rows and a full ring. ``guard`` is what a run
+    has; without one, what training itself takes is timed.
     """
 
-    def __init__(self, agent: FMQ, problem: Problem, *, online: bool) -> None:
+    def __init__(
+        self, agent: FMQ, problem: Problem, *, online: bool, guard: Guard | None = None
+    ) -> None:
         """Nothing is compiled yet."""
         self.config, self.problem = agent, problem
+        wide = (jnp.full((1,), x) for x in (-1e5, 1e5, 1.0))
+        self._bounds = None if guard is None else Bounds(*wide)
         rows = made_up_rows(problem)
         self._updater = Updater(
             offline=rows,
@@ -98,6 +104,7 @@ class Training:
             draw=UniformDraw(),
             batch=problem.batch,
             seeds=1,
+            guard=guard,
         )
         spec = Spec((problem.obs,), problem.action, offline_updates=100)
         state = jax.jit(lambda key: agent.init(key, spec))(jax.random.key(0))
@@ -115,8 +122,8 @@ class Training:
 
         def run() -> Any:
             self._agents, _ = self._updater.update(
-                self._agents, self._rings, jax.random.key(2)[None], self._first,
-                jnp.ones(1, bool), count=count,
+                self._agents, self._rings, jax.random.key(2)[None], np.asarray([self._first]),
+                np.ones(1, bool), count=count, bounds=self._bounds,
             )  # fmt: skip
             self._first += count
             return self._agents
