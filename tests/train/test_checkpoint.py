@@ -64,7 +64,7 @@ def test_the_round_trip_is_exact(saved):
     assert jax.random.key_impl(back["keys"]) == "rbg"
     assert np.signbit(np.asarray(back["float"])[1])
     told = {"updates": 5, "who": "step-2", "online": False, "env_steps": []}
-    assert found.meta == {"format": 2, **told}
+    assert found.meta == {"format": 3, **told}
     draw = jax.random.normal(back["key"])
     assert draw == jax.random.normal(jax.random.key(3))
 
@@ -116,8 +116,8 @@ def test_another_format_or_manifest_is_refused(saved):
     path = saved / "step-2" / "manifest.json"
     record = json.loads(path.read_text())
     for change, what in (
-        ({"format": 3}, "format 3"),
-        ({"format": 2.0}, r"format 2\.0"),
+        ({"format": 4}, "format 4"),
+        ({"format": 3.0}, r"format 3\.0"),
         ({"format": True}, "format True"),
         ({"sha256": {"../x": "0"}}, "other files"),
     ):

@@ -287,7 +287,9 @@ def test_dead_seeds_keep_their_agent():
     spec = fp.Spec((2,), 2, 10)
     start = jax.jit(jax.vmap(lambda k: config.agent.init(k, spec)))(keys)
     before = jax.tree.map(np.asarray, start)
-    after, _ = updater.update(start, None, keys, 0, jnp.array([True, False]), count=2)
+    after, _ = updater.update(
+        start, None, keys, np.zeros(2, np.int64), np.array([True, False]), count=2
+    )
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert np.array_equal(a[1], b[1])
     assert not np.array_equal(before.actor.model.net.mlp.last.weight[0],

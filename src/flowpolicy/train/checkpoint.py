@@ -25,7 +25,7 @@ from flowpolicy.train import durable
 
 T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 _KEY = "key<{}>:"
 
 
@@ -119,8 +119,20 @@ def _second(old: Contents) -> Contents:
     return dataclasses.replace(old, state=state, meta={**old.meta, "format": 2, "resumable": False})
 
 
+def _third(old: Contents) -> Contents:
+    """Format 2 counted updates and ticks for all seeds together."""
+    meta = {**old.meta, "format": 3}
+    stepper = meta.get("stepper")
+    seeds = len(stepper["episodes"]) if stepper else len(meta.get("cuts") or [None])
+    meta["made"] = [meta.get("updates", 0)] * seeds
+    if stepper:
+        meta["stepper"] = {**stepper, "ticks": [stepper["ticks"]] * seeds}
+    return dataclasses.replace(old, meta=meta)
+
+
 MIGRATIONS: dict[int, Callable[[Contents], Contents]] = {
     1: _second,
+    2: _third,
 }
 """From a format to the next one."""
 

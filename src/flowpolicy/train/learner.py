@@ -8,8 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
-
 from flowpolicy.agents.base import Agent
 from flowpolicy.data.replay import Ring
 from flowpolicy.errors import Diverged
@@ -25,7 +23,10 @@ from flowpolicy.types import Metrics, Rows, Spec
 
 
 class Learner:
-    """Agents with a leading seed axis on every leaf, and how many updates they have had."""
+    """Agents with a leading seed axis on every leaf, and how many updates they have had.
+
+    updates: those dispatched; made: of each seed, its own, fewer where it stood still meanwhile
+    """
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Learner:
             seeds=len(config.seeds),
             guard=config.guard,
         )
-        self._pending: list[tuple[int, Report]] = []
+        self._pending: list[tuple[np.ndarray, Report]] = []
         self.sentinel: Sentinel | None = None
         if config.guard is not None:
             self.sentinel = Sentinel(
@@ -66,8 +67,8 @@ class Learner:
             start if start is not None else init(stream_keys(config.seeds, Stream.INIT))
         )
         self.updates, self.online, self.attempt = 0, False, attempt
+        self.made = np.zeros(len(config.seeds), np.int64)
         self._keys = stream_keys(config.seeds, Stream.UPDATE, attempt)
-        self._all = jnp.ones(len(config.seeds), bool)
         self._seen: set[str] = set()
         self._started = time.perf_counter()
 
@@ -82,28 +83,28 @@ class Learner:
             keys = stream_keys(self.config.seeds, Stream.BEGIN_ONLINE, self.attempt)
             self.agents, self.online = begin(self.agents, keys), True
 
-    def update(
-        self, rings: Ring | None, count: int, alive: Bool[Array, "seeds"] | None = None
-    ) -> Metrics:
+    def update(self, rings: Ring | None, count: int, alive: np.ndarray | None = None) -> Metrics:
         """Dispatches ``count`` updates and returns before they are done; see ``Updater``.
 
-        A seed that diverged is not alive, whatever ``alive`` says.
+        A seed that diverged is not alive, whatever ``alive`` (seeds,) says. An update's random
+        numbers go by the seed's own count, so that they are those of the seed trained alone.
         """
-        alive = self._all if alive is None else alive
+        alive = np.ones(len(self.made), bool) if alive is None else alive
         if self.sentinel is not None and self.sentinel.frozen:
-            alive = alive & jnp.asarray(self.sentinel.alive)
+            alive = alive & self.sentinel.alive
         with self.first_time(f"{count} {'online' if self.online else 'offline'} updates"):
             self.agents, block = self.updater.update(
                 self.agents,
                 rings,
                 self._keys,
-                self.updates,
+                self.made,
                 alive,
                 count=count,
                 bounds=None if self.sentinel is None else self.sentinel.bounds(),
             )
         if block.report is not None:
-            self._pending.append((self.updates, block.report))
+            self._pending.append((self.made, block.report))
+        self.made = self.made + count * alive
         self.updates += count
         return block.metrics
 
@@ -151,10 +152,9 @@ class Learner:
                     where = f"{phase} step {step}, seed {seed}"
                     raise self._diverged(f"{name} is {value} ({where})")
         clock = round(self.seconds, 3)
-        base = {"phase": phase, "step": step, "updates": self.updates, "seconds": clock}
         lines: list[dict[str, Any]] = [
-            {"seed": seed, **base, **own}
-            for seed, own in zip(self.config.seeds, means, strict=True)
+            {"seed": seed, "phase": phase, "step": step, "updates": made, "seconds": clock, **own}
+            for seed, made, own in zip(self.config.seeds, self.made.tolist(), means, strict=True)
         ]
         self._folder.append_metrics(lines)
         for line in lines:
@@ -196,6 +196,7 @@ class Learner:
     def restore(self, agents: Agent, meta: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
         self.agents, self.updates, self.online = agents, meta["updates"], meta["online"]
+        self.made = np.asarray(meta["made"], np.int64)
         self._started = time.perf_counter() - meta["seconds"]
 
 

@@ -255,6 +255,7 @@ class Loop:
         meta = {
             "resumable": True,
             "updates": learner.updates,
+            "made": learner.made.tolist(),
             "online": learner.online,
             "attempt": learner.attempt,
             "seconds": learner.seconds,

@@ -25,7 +25,7 @@ class Stepper:
     """One environment per seed, stepped a chunk at a time.
 
     An episode that ends idles until the next tick, which begins with a new one. ``ticks`` counts
-    those of all online phases, so that none draws the noise of another.
+    each seed's own, those of all online phases, so that none draws the noise of another.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Stepper:
         self._over = [True] * len(envs)
         self._gain = [0.0] * len(envs)
         self._actions: list[list[np.ndarray]] = [[] for _ in envs]
-        self.ticks = 0
+        self.ticks = np.zeros(len(envs), np.int64)
         self.env_steps = np.zeros(len(envs), np.int64)
         self.episodes = np.zeros(len(envs), np.int64)
 
@@ -74,7 +74,9 @@ class Stepper:
                 if self._over[i]:
                     ended.append(self._close(i, steps[i][-1][-1]))
                     break
-        return self._rows(steps, chunks.shape[-1]), np.asarray([len(s) for s in steps]), ended
+        counts = np.asarray([len(s) for s in steps])
+        self.ticks += counts > 0
+        return self._rows(steps, chunks.shape[-1]), counts, ended
 
     def _one(self, i: int, action: np.ndarray) -> tuple[Any, ...]:
         before = self._obs[i]
@@ -116,7 +118,7 @@ class Stepper:
         """
         going = [i for i, over in enumerate(self._over) if not over]
         said = {
-            "ticks": self.ticks,
+            "ticks": self.ticks.tolist(),
             "env_steps": self.env_steps.tolist(),
             "episodes": self.episodes.tolist(),
             "going": {str(i): float(self._gain[i]) for i in going},
@@ -133,7 +135,7 @@ class Stepper:
         """Inverse of ``state``; what did not come back to the bit, as sentences, and of which
         seeds. Their episodes are over.
         """
-        self.ticks = said["ticks"]
+        self.ticks = np.asarray(said["ticks"], np.int64)
         self.env_steps = np.asarray(said["env_steps"], np.int64)
         self.episodes = np.asarray(said["episodes"], np.int64)
         troubles, lost = [], []
@@ -252,20 +254,24 @@ class Explorer:
         def one(agent: Agent, key: Key, obs: Observation, memory: Memory) -> Any:
             return agent.explore(key, normaliser(obs), memory)
 
-        def call(agents: Agent, tick: Any, obs: Observation, memory: Memory) -> Any:
-            keys = jax.vmap(lambda root: jax.random.fold_in(root, tick))(roots)
+        def call(agents: Agent, ticks: Any, obs: Observation, memory: Memory) -> Any:
+            keys = jax.vmap(jax.random.fold_in)(roots, ticks)
             return over_seeds(one, (0, 0, 0, 0), len(seeds))(agents, keys, obs, memory)
 
         self._call = jax.jit(call)
 
-    def __call__(self, agents: Agent, tick: int, obs: Observation, fresh: np.ndarray) -> np.ndarray:
-        """One chunk per seed, (seeds, D); where ``fresh``, an episode begins."""
+    def __call__(
+        self, agents: Agent, ticks: np.ndarray, obs: Observation, fresh: np.ndarray
+    ) -> np.ndarray:
+        """One chunk per seed, (seeds, D), the seed's ``ticks``-th; where ``fresh``, an episode
+        begins.
+        """
         memory = jax.tree.map(
             lambda m, b: jnp.where(fresh.reshape(-1, *[1] * (m.ndim - 1)), b, m),
             self.memory,
             self._blank,
         )
-        chunks, self.memory = self._call(agents, jnp.int32(tick), obs, memory)
+        chunks, self.memory = self._call(agents, jnp.asarray(ticks, jnp.int32), obs, memory)
         return np.asarray(chunks)
 
 
@@ -336,7 +342,6 @@ class Ticker:
         self._made(rows, counts)
         if ended:
             self._report(ended)
-        stepper.ticks += 1
         clock.rest()
         return metrics
 
@@ -345,9 +350,9 @@ class Ticker:
         early = self._stepper.env_steps - self.first < self._phase.random_steps
         if not early.any():
             return chunks
-        tick, size, attempt = self._stepper.ticks, chunks.shape[-1], self._learner.attempt
-        seeds = self._learner.config.seeds
-        uniform = np.stack([random_chunk(seed, tick, size, attempt) for seed in seeds])
+        size, attempt = chunks.shape[-1], self._learner.attempt
+        numbered = zip(self._learner.config.seeds, self._stepper.ticks, strict=True)
+        uniform = np.stack([random_chunk(seed, int(k), size, attempt) for seed, k in numbered])
         return np.where(early[:, None], uniform, chunks)
 
     def _update(self) -> Metrics | None:
@@ -356,4 +361,4 @@ class Ticker:
         alive = (steps - self.first >= max(self._phase.start_after, 1)) & (steps < self._limit)
         if not alive.any():
             return None
-        return self._learner.update(self.rings, self.per_tick, jnp.asarray(alive))
+        return self._learner.update(self.rings, self.per_tick, alive)

@@ -143,8 +143,9 @@ class Sentinel:
             self._end(int(i), f"the policy's actions are not finite; {why}", again=True)
         return np.where(self.alive[:, None], chunks, np.float32(0.0))
 
-    def read(self, first: int, report: Report, trained: Trained, *, online: bool) -> None:
-        """A block of updates, numbered from ``first``, was made; ``trained`` came of it.
+    def read(self, first: np.ndarray, report: Report, trained: Trained, *, online: bool) -> None:
+        """A block of updates, each seed's numbered from its ``first``, was made; ``trained`` came
+        of it.
 
         Raises ``GoBack`` or ``Diverged`` where that is what follows.
         """
@@ -159,7 +160,9 @@ class Sentinel:
             own = Trained(
                 jax.tree.map(lambda x, i=i: x[i : i + 1], trained.agents), trained.normaliser
             )
-            bad = self._bad(i, first, jax.tree.map(lambda x, i=i: np.asarray(x)[i], report), own)
+            bad = self._bad(
+                i, int(first[i]), jax.tree.map(lambda x, i=i: np.asarray(x)[i], report), own
+            )
             ends = bool(bad.faults & AT_ONCE) or longest >= self._guard.in_a_row
             few = len(reproduction.written(self._folder)) < self._guard.reproductions
             where = ""

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory
@@ -83,19 +84,20 @@ class Updater:
         agents: Agent,
         rings: Ring | None,
         keys: Keys,
-        first: int,
-        alive: Bool[Array, "seeds"],
+        first: np.ndarray,
+        alive: np.ndarray,
         *,
         count: int,
         bounds: Bounds | None = None,
     ) -> tuple[Agent, Block]:
-        """``count`` updates, numbered from ``first``; seeds that are not alive keep their agent.
+        """``count`` updates, each seed's numbered from its ``first``; seeds that are not alive
+        keep their agent. Both have the shape (seeds,).
 
         ``bounds``, one per seed, is what guards need to know.
         """
         return self._update(
-            agents, rings, self._offline, self._normaliser, keys, jnp.int32(first), alive, bounds,
-            count=count,
+            agents, rings, self._offline, self._normaliser, keys, jnp.asarray(first, jnp.int32),
+            jnp.asarray(alive), bounds, count=count,
         )  # fmt: skip
 
     def insert(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
@@ -117,17 +119,22 @@ class Updater:
         offline: Rows | None,
         normaliser: Normaliser,
         keys: Keys,
-        first: Int[Array, ""],
+        first: Int[Array, "seeds"],
         alive: Bool[Array, "seeds"],
         bounds: Bounds | None,
         *,
         count: int,
     ) -> tuple[Agent, Block]:
-        numbers = first + jnp.arange(count)
-
         def one_seed(
-            agent: Agent, ring: Ring | None, key: Key, alive: Bool[Array, ""], bounds: Bounds | None
+            agent: Agent,
+            ring: Ring | None,
+            key: Key,
+            first: Int[Array, ""],
+            alive: Bool[Array, ""],
+            bounds: Bounds | None,
         ) -> tuple[Agent, Block]:
+            numbers = first + jnp.arange(count)
+
             def drawn(number: Int[Array, ""]) -> tuple[Transition, Key]:
                 key_batch, key_update = jax.random.split(jax.random.fold_in(key, number))
                 batch = self._transitions(
@@ -151,8 +158,8 @@ class Updater:
             return kept, _block_of(metrics, faults, lambda i: drawn(numbers[i])[0])
 
         ring_axis = None if rings is None else 0
-        axes = (0, ring_axis, 0, 0, None if bounds is None else 0)
-        return over_seeds(one_seed, axes, self._seeds)(agents, rings, keys, alive, bounds)
+        axes = (0, ring_axis, 0, 0, 0, None if bounds is None else 0)
+        return over_seeds(one_seed, axes, self._seeds)(agents, rings, keys, first, alive, bounds)
 
     def _transitions(
         self, key: Key, *, offline: Rows | None, ring: Ring | None, normaliser: Normaliser
