@@ -15,8 +15,12 @@ import typing
 if typing.TYPE_CHECKING:
     from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
     from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
+    from flowpolicy.data.actions import ActionMeanStd as action_mean_std
+    from flowpolicy.data.actions import ActionMinMax as action_min_max
     from flowpolicy.data.collect import collect
     from flowpolicy.data.dataset import Dataset
+    from flowpolicy.data.own import load_data
+    from flowpolicy.deploy.units import action_units
     from flowpolicy.errors import FlowPolicyError
     from flowpolicy.existing import distil
     from flowpolicy.packaging.write import package
@@ -26,7 +30,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import OneStep as one_step
     from flowpolicy.refine import TrustRegion as trust_region
     from flowpolicy.refine import TrustRegionBox as trust_region_box
-    from flowpolicy.runs import Gymnasium, OGBench
+    from flowpolicy.runs import Gymnasium, OGBench, OwnData
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.phases import Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
@@ -49,12 +53,16 @@ __all__ = [
     "OGBench",
     "Offline",
     "Online",
+    "OwnData",
     "Policy",
     "Result",
     "Run",
     "RunConfig",
     "Spec",
     "Transition",
+    "action_mean_std",
+    "action_min_max",
+    "action_units",
     "best_of_n",
     "collect",
     "compare",
@@ -62,6 +70,7 @@ __all__ = [
     "diagnose",
     "distil",
     "evaluate",
+    "load_data",
     "one_step",
     "package",
     "qgbs",
@@ -89,12 +98,16 @@ _HOMES = {
     "OGBench": ("flowpolicy.runs", "OGBench"),
     "Offline": ("flowpolicy.train.phases", "Offline"),
     "Online": ("flowpolicy.train.phases", "Online"),
+    "OwnData": ("flowpolicy.runs", "OwnData"),
     "Policy": ("flowpolicy.train.policy", "Policy"),
     "Result": ("flowpolicy.api", "Result"),
     "Run": ("flowpolicy.api", "Run"),
     "RunConfig": ("flowpolicy.train.phases", "RunConfig"),
     "Spec": ("flowpolicy.types", "Spec"),
     "Transition": ("flowpolicy.types", "Transition"),
+    "action_mean_std": ("flowpolicy.data.actions", "ActionMeanStd"),
+    "action_min_max": ("flowpolicy.data.actions", "ActionMinMax"),
+    "action_units": ("flowpolicy.deploy.units", "action_units"),
     "best_of_n": ("flowpolicy.refine", "BestOfN"),
     "collect": ("flowpolicy.data.collect", "collect"),
     "compare": ("flowpolicy.api", "compare"),
@@ -102,6 +115,7 @@ _HOMES = {
     "diagnose": ("flowpolicy.studies", "diagnose"),
     "distil": ("flowpolicy.existing", "distil"),
     "evaluate": ("flowpolicy.api", "evaluate"),
+    "load_data": ("flowpolicy.data.own", "load_data"),
     "one_step": ("flowpolicy.refine", "OneStep"),
     "package": ("flowpolicy.packaging.write", "package"),
     "qgbs": ("flowpolicy.refine", "QGBS"),

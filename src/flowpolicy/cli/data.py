@@ -1,4 +1,4 @@
-"""``flowpolicy data collect|info|check``."""
+"""``flowpolicy data collect|info|check|convert``."""
 
 import dataclasses
 from pathlib import Path
@@ -9,15 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flowpolicy import parts
 from flowpolicy.data import check as checking
-from flowpolicy.data import ogbench
+from flowpolicy.data import ogbench, own
+from flowpolicy.data.actions import ActionScaling
 from flowpolicy.data.collect import COLLECTED, collect, environment_of
-from flowpolicy.errors import unknown_name
+from flowpolicy.errors import InvalidConfig, unknown_name
 
 ABOUT = {
     "collect": "play data by OGBench's scripted oracles, in OGBench's own format",
     "info": "what a data file holds",
-    "check": "what is wrong with a data file",
+    "check": "whether a data set of yours can be trained on, and what it holds",
+    "convert": "write a data set as columns that are mapped, not read, when they are used",
 }
 
 
@@ -31,7 +34,7 @@ def data(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in ABOUT:
         raise unknown_name("data command", name, ABOUT)
-    return {"collect": _collect, "info": _info, "check": _check}[name](rest)
+    return {"collect": _collect, "info": _info, "check": _check, "convert": _convert}[name](rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +128,86 @@ def _info(arguments: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """Looks for everything that training would refuse, and tells what the data hold. The exit code
+    is 0 where they can be trained on, 2 where they cannot."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """An npz in OGBench's format, a RoboMimic HDF5, the folder of a LeRobotDataset, or one that
+    ``data convert`` wrote."""
+    actions: Annotated[str, tyro.conf.arg(metavar="PART")] = "as_recorded"
+    """How actions become [-1, 1]: as_recorded, action_min_max, 'action_mean_std(deviations=3)'."""
+    chunk: int = 0
+    """The length of chunks that is meant to be trained with."""
+    fields: tuple[str, ...] = ()
+    """Observations that are read; all vectors if not given."""
+    subset: str = ""
+    """A filter key of the file, as in mask/train."""
+    page: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Also write an HTML page with histograms."""
+
+
 def _check(arguments: list[str]) -> int:
-    options = tyro.cli(FileOptions, args=arguments, prog="flowpolicy data check")
-    result = checking.check(options.file)
+    options = tyro.cli(CheckOptions, args=arguments, prog="flowpolicy data check")
+    result, told = checking.examine(
+        options.path,
+        actions=_scaling(options.actions),
+        chunk=options.chunk,
+        fields=options.fields,
+        subset=options.subset,
+    )
+    from flowpolicy.report.data_html import facts, write_data_page  # draws; acting need not
+
+    for name, value in {} if told is None else facts(told).items():
+        print(f"{name}: {value}")
     for text in result.problems:
         print(f"problem: {text}")
     for text in result.remarks:
         print(f"remark: {text}")
+    if options.page:
+        print(write_data_page(result, told, Path(options.page)))
     print("sound" if result.sound else "not sound")
     return 0 if result.sound else 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """Writes the rows of a data set into a folder of columns, which training maps into memory."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """As for ``data check``."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """The folder, which must not be there yet."""
+    actions: Annotated[str, tyro.conf.arg(metavar="PART")] = "as_recorded"
+    """How actions become [-1, 1]: as_recorded, action_min_max, 'action_mean_std(deviations=3)'."""
+    reward_shift: float = 0.0
+    """Added to every reward."""
+    fields: tuple[str, ...] = ()
+    """Observations that are read; all vectors if not given."""
+    subset: str = ""
+    """A filter key of the file, as in mask/train."""
+
+
+def _convert(arguments: list[str]) -> int:
+    options = tyro.cli(ConvertOptions, args=arguments, prog="flowpolicy data convert")
+    print(
+        own.convert(
+            options.path,
+            options.out,
+            actions=_scaling(options.actions),
+            reward_shift=options.reward_shift,
+            fields=options.fields,
+            subset=options.subset,
+        )
+    )
+    return 0
+
+
+def _scaling(text: str) -> ActionScaling:
+    part = parts.parse(text)
+    if not isinstance(part, ActionScaling):
+        raise InvalidConfig(
+            f"actions must be as_recorded, action_min_max or action_mean_std, got {text!r}"
+        )
+    return part

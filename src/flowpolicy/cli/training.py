@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 import tyro
@@ -11,9 +11,12 @@ from rich.console import Console
 
 from flowpolicy import api, runs
 from flowpolicy.cli.options import read_overrides
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import read_run, terminal_curve
+from flowpolicy.runs.own import OwnData
 from flowpolicy.train import sinks
 from flowpolicy.train.console import ConsoleWatch
+from flowpolicy.train.phases import Offline, RunConfig
 from flowpolicy.train.watch import Silent, Watch
 
 
@@ -45,6 +48,9 @@ class TrainOptions:
     """One agent, ring and environment each."""
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """The run's folder; a new one under runs/ if not given."""
+    data: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    """Rows of yours in the place of the task's: an npz, a RoboMimic HDF5, a LeRobotDataset. Without
+    an environment only the offline phases are left; --task 'own_data(path=...)' says more."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Without jit and scan, so that breakpoints work; slow."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -67,6 +73,8 @@ def train(arguments: list[str]) -> int:
     options, given = read_overrides(
         named.config, TrainOptions, arguments[1:], f"flowpolicy train {name}", named.summary
     )
+    if options.data:
+        given = _on_own_data(options.data, given, named.config)
     out = Path(options.out) if options.out else api.free_folder(name)
     mode = api.debug() if options.debug else contextlib.nullcontext()
     with mode:
@@ -75,6 +83,14 @@ def train(arguments: list[str]) -> int:
         )
     _say_end(run, options)
     return 0
+
+
+def _on_own_data(path: str, given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The overrides with rows of one's own as the task."""
+    if "task" in given:
+        raise InvalidConfig("--data and --task both say where rows come from; give one of them")
+    phases = tuple(phase for phase in config.phases if isinstance(phase, Offline))
+    return {"phases": phases, **given, "task": OwnData(path)}
 
 
 def _say_end(run: api.Run, options: Telling) -> None:

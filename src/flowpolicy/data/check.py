@@ -2,15 +2,22 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flowpolicy.data import own
+from flowpolicy.data.actions import ActionScaling, AsRecorded
+from flowpolicy.data.columns import verify
+from flowpolicy.data.describe import Description, describe
 from flowpolicy.data.npz import Arrays, read_npz, sha256
 from flowpolicy.data.ogbench import problems_in_file, task_successes
 from flowpolicy.data.record import promised_sum, read_record
-from flowpolicy.errors import CorruptFile, InvalidData, UnknownName
+from flowpolicy.data.recording import Recording
+from flowpolicy.deploy.units import ActionUnits
+from flowpolicy.errors import CorruptFile, InvalidData, MissingData, UnknownName
 
 TASKS = range(1, 6)
 
@@ -115,6 +122,122 @@ def check(path: str | Path) -> FileCheck:
         remarks.append(f"{path.stem}-val.npz is not beside it, which ogbench's loader asks for")
     remarks += _goal_remarks(arrays, _environment(path, record)) if not problems else []
     return FileCheck(path, tuple(problems), tuple(remarks))
+
+
+def examine(
+    path: str | Path,
+    *,
+    actions: ActionScaling = AsRecorded(),
+    chunk: int = 0,
+    fields: tuple[str, ...] = (),
+    subset: str = "",
+) -> tuple[FileCheck, Description | None]:
+    """``check`` of a data set of any kind that ``load_data`` reads, and what it holds.
+
+    actions: in whose units actions are judged
+    chunk:   the length of chunks that is meant to be trained with; 0 for none in particular
+    fields, subset: as for ``load_data``
+
+    The description is None where the file cannot be read, or its arrays have no common length.
+    Raises ``MissingData`` where there is nothing, ``MissingExtra``, and ``InvalidConfig`` and
+    ``UnknownName`` for the arguments.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingData(f"{path}: there is no such file or folder")
+    try:
+        kind = own.kind(path)
+        first = check(path) if kind == "npz" else FileCheck(path, (), ())
+        with own.recording(path, fields=fields, subset=subset) as found:
+            units, problems = _problems(found, actions, kind, first)
+            if kind == "rows":
+                problems += verify(path)
+            if not _describable(found):
+                return FileCheck(path, tuple(problems), first.remarks), None
+            told = describe(found, units, _horizons(chunk))
+    except (CorruptFile, InvalidData) as error:
+        return FileCheck(path, (str(error),), ()), None
+    problems += _chunk_problems(told, chunk)
+    return FileCheck(path, tuple(problems), (*first.remarks, *_remarks(told, chunk))), told
+
+
+def _problems(
+    found: Recording, actions: ActionScaling, kind: str, first: FileCheck
+) -> tuple[ActionUnits | None, list[str]]:
+    """The units, where there are any, and everything that forbids training in them."""
+    try:
+        units = found.units(actions)
+    except InvalidData as error:
+        return None, [*first.problems, str(error)]
+    problems = found.problems(units)
+    if kind != "npz":
+        return units, problems
+    theirs = [re.sub(r"\b(\w+)", lambda m: _NPZ.get(m[0], m[0]), p) for p in problems]
+    if not units.change_nothing:
+        theirs += [p for p in first.problems if not p.startswith("actions must lie")]
+        return units, list(dict.fromkeys(theirs))
+    return units, list(dict.fromkeys([*first.problems, *theirs]))
+
+
+_NPZ = {
+    "obs": "observations",
+    "next_obs": "next_observations",
+    "action": "actions",
+    "reward": "rewards",
+    "terminated": "masks",
+    "ended": "terminals",
+}
+
+
+def _describable(found: Recording) -> bool:
+    leaves = found.obs.values() if isinstance(found.obs, Mapping) else (found.obs,)
+    arrays = (*leaves, found.action, found.reward, found.ended, found.terminated)
+    return len({len(a) if a.ndim else -1 for a in arrays}) == 1 and found.action.ndim == 2
+
+
+def _horizons(chunk: int) -> tuple[int, ...]:
+    return tuple(sorted({1, 5, 8, 16, chunk} - {0}))
+
+
+def _chunk_problems(told: Description, chunk: int) -> list[str]:
+    fit = next((fit for fit in told.chunks if fit.horizon == chunk), None)
+    if fit is None or fit.share > 0:
+        return []
+    return [
+        f"no trajectory is as long as a chunk of {chunk}: the longest has {max(told.lengths)} rows"
+    ]
+
+
+def _remarks(told: Description, chunk: int) -> list[str]:
+    """What does not forbid training and should be known."""
+    found = [f"it has no {name}" + _MEANS.get(name, "") for name in told.about.get("missing", ())]
+    left_out = told.about.get("left_out", ())
+    if left_out:
+        found.append(f"left out, as no row of numbers: {', '.join(left_out)}")
+    if told.lost_rewards:
+        found.append(
+            f"{told.lost_rewards} trajectories end in a row with another reward than the row "
+            "before, which is dropped: it neither terminates nor has an observation after it"
+        )
+    if told.duplicate_episodes:
+        found.append(f"{told.duplicate_episodes} trajectories are there more than once")
+    if len({*told.returns}) == 1 and not told.tells_success:
+        found.append("every trajectory has the same return: nothing but cloning can be learned")
+    for fit in told.chunks:
+        if fit.horizon == chunk and fit.short_episodes:
+            found.append(f"{fit.short_episodes} trajectories are shorter than a chunk of {chunk}")
+    return found
+
+
+_MEANS = {
+    "rewards": ": every reward is 0",
+    "next.reward": ": every reward is 0",
+    "masks": ": no row terminates",
+    "next_observations": ": the last row of each trajectory is dropped",
+    "next_obs": ": the last row of each trajectory is dropped unless it terminates",
+    "next.done": ": next.success terminates, or nothing",
+    "next.success": ": success is told by next.done, or not at all",
+}
 
 
 def _goal_remarks(arrays: Arrays, environment: str | None) -> list[str]:

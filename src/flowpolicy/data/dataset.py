@@ -27,7 +27,8 @@ class Dataset:
     rows: float32 arrays on the host (flags are bool), every value finite, actions in [-1, 1]
     info: strict JSON about their origin (source, environment, sha256, versions, reward timing)
 
-    Made by ``from_arrays``, ``from_rows`` or ``flowpolicy.data.ogbench.load``, which check.
+    Made by ``from_arrays``, ``from_rows``, ``flowpolicy.data.ogbench.load`` or
+    ``flowpolicy.load_data``, which check; ``flowpolicy.data.mapped`` maps rows that were.
     """
 
     rows: Rows
@@ -63,24 +64,7 @@ class Dataset:
             named["next_obs"] = next_obs
         _refuse(problems_in({**named, **flags}))
         terminated, truncated = (np.asarray(flag).astype(bool) for flag in flags.values())
-        ended = terminated | truncated
-        observations = _float32(obs)
-        if next_obs is None:
-            keep = ~_last_without_next(ended) | terminated
-            following = jax.tree.map(lambda x: _following(x, ended)[keep], observations)
-            observations = jax.tree.map(lambda x: x[keep], observations)
-            ended = _ended_after_dropping(ended, keep)
-        else:
-            keep = np.ones(len(ended), bool)
-            following = _float32(next_obs)
-        rows = Rows(
-            obs=observations,
-            action=_clipped(action)[keep],
-            reward=_float32(reward)[keep],
-            terminated=terminated[keep],
-            ended=ended,
-            next_obs=following,
-        )
+        rows = completed(obs, action, reward, terminated, terminated | truncated, next_obs)
         return cls.from_rows(rows, {"source": "arrays", **(info or {})})
 
     @classmethod
@@ -143,6 +127,37 @@ class Dataset:
     def episodes(self) -> int:
         """Number of trajectories."""
         return int(np.sum(self.rows.ended))
+
+
+def completed(
+    obs: Observations,
+    action: np.ndarray,
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    ended: np.ndarray,
+    next_obs: Observations | None = None,
+) -> Rows:
+    """Arrays that are sound, as rows; without ``next_obs`` as ``Dataset.from_arrays`` says.
+
+    terminated, ended: flags; a trajectory may go on after a terminated row
+    """
+    observations = _float32(obs)
+    if next_obs is None:
+        keep = ~_last_without_next(ended) | terminated
+        following = jax.tree.map(lambda x: _following(x, ended)[keep], observations)
+        observations = jax.tree.map(lambda x: x[keep], observations)
+        ended = _ended_after_dropping(ended, keep)
+    else:
+        keep = np.ones(len(ended), bool)
+        following = _float32(next_obs)
+    return Rows(
+        obs=observations,
+        action=_clipped(action)[keep],
+        reward=_float32(reward)[keep],
+        terminated=terminated[keep],
+        ended=ended,
+        next_obs=following,
+    )
 
 
 def problems_in(arrays: Mapping[str, Observations]) -> list[str]:

@@ -10,13 +10,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.readers import Limits
 
-_WRONG = (
+UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -31,6 +32,7 @@ _WRONG = (
     MemoryError,
     tokenize.TokenError,
 )
+"""What zipfile and numpy raise where bytes are not what they expect."""
 _END, _END64, _LOCATOR64 = 22, 56, 20
 _HEADER = 10_000
 """Longest npy header; numpy's own limit for files that are not trusted."""
@@ -64,7 +66,7 @@ def read_npz(path: Path, limits: Limits = Limits()) -> Arrays:
                         raise ValueError("there twice")
                     arrays[name] = _read_member(archive, entry)
                 return arrays
-    except _WRONG as error:
+    except UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise CorruptFile(f"{path}: {member} cannot be read ({reason})") from None
 
@@ -146,18 +148,29 @@ def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray
 
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"npy version {version} is not read")
-        first = version == (1, 0)
-        prefix = stream.read(2 if first else 4)
-        length = int.from_bytes(prefix, "little")
-        if length > _HEADER:
-            raise ValueError(f"a header of {length:,} bytes, at most {_HEADER:,} are read")
-        header = io.BytesIO(prefix + stream.read(length))
-        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(header, max_header_size=_HEADER)
-        unread = entry.file_size - stream.tell()
+        read_header(stream, entry.file_size)
+
+
+def read_header(
+    stream: io.BufferedIOBase | IO[bytes], size: int
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns lie together, and dtype, as the header of an npy file of ``size``
+    bytes tells them, once they fit it.
+
+    ``stream`` stands behind the header then. Raises what numpy does, or ``ValueError``.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"npy version {version} is not read")
+    first = version == (1, 0)
+    prefix = stream.read(2 if first else 4)
+    length = int.from_bytes(prefix, "little")
+    if length > _HEADER:
+        raise ValueError(f"a header of {length:,} bytes, at most {_HEADER:,} are read")
+    header = io.BytesIO(prefix + stream.read(length))
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(header, max_header_size=_HEADER)
+    unread = size - stream.tell()
     if dtype.hasobject:
         raise ValueError("an object array; only plain numbers are read, never pickles")
     if dtype.kind not in "biufc" or dtype.names is not None or dtype.subdtype is not None:
@@ -168,7 +181,8 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     if math.prod(max(axis, 1) for axis in shape) * dtype.itemsize >= 2**62:
         raise ValueError(f"shape {shape} is larger than any memory")
     if math.prod(shape) * dtype.itemsize != unread:
-        raise ValueError(f"shape {shape} of {dtype} does not fill its {entry.file_size} bytes")
+        raise ValueError(f"shape {shape} of {dtype} does not fill its {size} bytes")
+    return shape, fortran, dtype
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -37,6 +37,16 @@ class Limits:
     for the file as a whole, and only beyond ``npz_free_bytes``."""
     npz_free_bytes: int = 64 * 2**20
     """Unpacked size up to which the ratio does not matter."""
+    rows_bytes: int = 2**40
+    """Size of all arrays that an HDF5 file or a folder of Parquet files unpacks to, on the disk."""
+    rows_ratio: int = 1000
+    """That size over the files' own, where it is beyond ``npz_free_bytes``."""
+    members: int = 1_000_000
+    """Groups, arrays or files of such a source."""
+    reader_bytes: int = 2 * 2**30
+    """Memory of the process that reads it, beyond what its libraries need."""
+    reader_seconds: int = 3600
+    """Processor time of that process."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from flowpolicy.runs import mini, online, paper, toy
 from flowpolicy.runs.farama import Gymnasium
+from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
     Family,
     NamedRun,
@@ -19,6 +20,7 @@ __all__ = [
     "Gymnasium",
     "NamedRun",
     "OGBench",
+    "OwnData",
     "PointMassTask",
     "TwoModesTask",
     "add",

@@ -1,0 +1,88 @@
+"""A data set of one's own as a task: by its path, so that a run finds its rows again."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from flowpolicy.data.actions import ActionScaling, AsRecorded
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.own import load_data
+from flowpolicy.deploy.units import RECORD, ActionUnits, read_units
+from flowpolicy.envs.base import Env
+from flowpolicy.envs.units import InUnits
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.parts import register
+from flowpolicy.train.task import RowsOnly, Task
+
+
+@register("own_data")
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+    """Rows of yours, in any format of ``load_data``, and an environment where there is one."""
+
+    path: str
+    """The file or the folder."""
+    actions: ActionScaling = AsRecorded()
+    """How recorded actions become [-1, 1]: ``as_recorded``, ``action_min_max``,
+    ``action_mean_std``. The units are kept with the run and in its packages."""
+    reward_shift: float = 0.0
+    """Added to every reward; -1 makes a success of 1 the -1 and 0 of QC and FMQ."""
+    fields: tuple[str, ...] = ()
+    """Observations that are read, all vectors where empty (HDF5, LeRobot)."""
+    subset: str = ""
+    """A filter key of the file, as in mask/train (HDF5)."""
+    world: Any = None
+    """A task whose environment is played; its actions are in the data's units. None trains
+    offline and evaluates nothing."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if not self.path:
+            raise InvalidConfig("own_data.path must name a file or a folder, got an empty text")
+        if self.world is not None and not isinstance(self.world, Task):
+            raise InvalidConfig(f"own_data.world must be a task, got {self.world!r}")
+
+    @property
+    def name(self) -> str:
+        """The file's name, or that of the world."""
+        return Path(self.path).name if self.world is None else self.world.name
+
+    @property
+    def playable(self) -> bool:
+        """Whether there is a world."""
+        return self.world is not None and self.world.playable
+
+    def dataset(self) -> Dataset:
+        """The rows; raises what ``load_data`` does."""
+        return _load(self, _stamp(self.path))
+
+    def env(self) -> Env:
+        """A new environment, in the units of the data; ``MissingData`` without a world."""
+        if self.world is None:
+            return RowsOnly(self.name).env()
+        env = self.world.env()
+        told = self.dataset().info.get(RECORD)
+        units = ActionUnits.unchanged(env.action_size)
+        if told is not None:
+            units = read_units(told, env.action_size, self.path)
+        return env if units.change_nothing else InUnits(env, units)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Changes when the file does."""
+    status = os.stat(path) if os.path.exists(path) else None
+    return (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(task: OwnData, stamp: tuple[int, int]) -> Dataset:
+    del stamp
+    return load_data(
+        task.path,
+        actions=task.actions,
+        reward_shift=task.reward_shift,
+        fields=task.fields,
+        subset=task.subset,
+    )
