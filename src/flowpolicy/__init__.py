@@ -30,7 +30,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import OneStep as one_step
     from flowpolicy.refine import TrustRegion as trust_region
     from flowpolicy.refine import TrustRegionBox as trust_region_box
-    from flowpolicy.runs import Gymnasium, OGBench, OwnData
+    from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.phases import Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
@@ -50,6 +50,7 @@ __all__ = [
     "Dataset",
     "FlowPolicyError",
     "Gymnasium",
+    "Minari",
     "OGBench",
     "Offline",
     "Online",
@@ -95,6 +96,7 @@ _HOMES = {
     "Dataset": ("flowpolicy.data.dataset", "Dataset"),
     "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),
     "Gymnasium": ("flowpolicy.runs", "Gymnasium"),
+    "Minari": ("flowpolicy.runs", "Minari"),
     "OGBench": ("flowpolicy.runs", "OGBench"),
     "Offline": ("flowpolicy.train.phases", "Offline"),
     "Online": ("flowpolicy.train.phases", "Online"),

@@ -1,7 +1,7 @@
 """Named runs and the tasks they are made of."""
 
 from flowpolicy.runs import mini, online, paper, toy
-from flowpolicy.runs.farama import Gymnasium
+from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
     Family,
@@ -18,6 +18,7 @@ from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
 __all__ = [
     "Family",
     "Gymnasium",
+    "Minari",
     "NamedRun",
     "OGBench",
     "OwnData",
