@@ -8,7 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+EXTRA := $(VENV)/.installed-extras
 PACKAGE := $(VENV)/.installed-package
+
+# Extras of pyproject.toml whose tests `make test-extras` runs; requirements-extras.lock holds them.
+EXTRAS := dm-control minari pusht robotics
 
 # Every name is tried, not only looked up: a shim may stand for nothing, and some systems ship
 # Python without venv. What PYTHON names is tried first.
@@ -33,17 +37,18 @@ define install_lock
 endef
 
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench lock clean
+.PHONY: help demo test test-slow test-extras lint bench lock clean
 
 help:
-	@echo "make demo       collect data, train, adapt online, evaluate, write a report"
-	@echo "make test       format, lint, types, floors, and all tests but the slow ones"
-	@echo "make test-slow  the same with the slow tests"
-	@echo "make lint       ruff, basedpyright, import-linter"
-	@echo "make bench      the benchmarks; minutes, on a quiet machine"
-	@echo "make lock       resolve pyproject.toml again (UPGRADE=--upgrade: to the newest versions)"
-	@echo "make clean      remove caches and the virtual environment; runs and data stay"
-	@echo "PYTHON=...      the Python to use, if not the first of 3.12 and 3.11 that is found"
+	@echo "make demo         collect data, train, adapt online, evaluate, write a report"
+	@echo "make test         format, lint, types, floors, and all tests but the slow ones"
+	@echo "make test-slow    the same with the slow tests"
+	@echo "make test-extras  install $(EXTRAS) and run their tests"
+	@echo "make lint         ruff, basedpyright, import-linter"
+	@echo "make bench        the benchmarks; minutes, on a quiet machine"
+	@echo "make lock         resolve pyproject.toml again (UPGRADE=--upgrade: to the newest versions)"
+	@echo "make clean        remove caches and the virtual environment; runs and data stay"
+	@echo "PYTHON=...        the Python to use, if not the first of 3.12 and 3.11 that is found"
 
 demo: $(PACKAGE)
 	@$(BIN)/flowpolicy demo
@@ -53,6 +58,9 @@ test: lint
 
 test-slow: lint
 	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS)
+
+test-extras: $(PACKAGE) $(EXTRA)
+	@echo "pytest, extras" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) -m extras
 
 lint: $(PACKAGE) $(DEV)
 	@echo "ruff" && $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
@@ -70,6 +78,8 @@ RESOLVE = $(BIN)/uv pip compile pyproject.toml --group build --universal --fork-
 lock: $(DEV)
 	@$(RESOLVE) -o requirements.lock
 	@$(RESOLVE) --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(RESOLVE) --extra dev $(EXTRAS:%=--extra %) -c requirements-dev.lock \
+		-o requirements-extras.lock
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -88,7 +98,7 @@ $(BIN)/python:
 	"$$found" -m venv --clear $(VENV)
 
 ifneq ($(USABLE),yes)
-$(BIN)/python $(RUNTIME) $(DEV) $(PACKAGE): FORCE
+$(BIN)/python $(RUNTIME) $(DEV) $(EXTRA) $(PACKAGE): FORCE
 FORCE:
 endif
 
@@ -99,6 +109,10 @@ $(RUNTIME): requirements.lock $(BIN)/python
 # The second lock holds the first one, at the same versions.
 $(DEV): requirements-dev.lock $(RUNTIME)
 	$(call install_lock,requirements-dev.lock,once; about 110 MB more)
+	@touch $@
+
+$(EXTRA): requirements-extras.lock $(DEV)
+	$(call install_lock,requirements-extras.lock,once; about 150 MB more)
 	@touch $@
 
 $(PACKAGE): pyproject.toml $(RUNTIME)

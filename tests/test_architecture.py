@@ -300,17 +300,22 @@ def test_the_repository_names_no_machine_and_no_registry():
     assert found == []
 
 
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-extras.lock")
+"""Each holds the one before it."""
+
+
 def test_the_locks_hold_versions_and_hashes_only():
     entry = re.compile(r"[\w.-]+==\S+( ; [^/]+)? \\|    --hash=sha256:\w{64}( \\)?")
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in LOCKS:
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if not entry.fullmatch(line)] == []
 
 
 def test_the_locks_agree():
-    """The second lock is the first one and what tests need on top."""
+    """The second lock is the first one and what tests need on top, the third the extras too."""
     entry = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
-    runtime = dict(entry.findall((ROOT / "requirements.lock").read_text(encoding="utf-8")))
-    tests = dict(entry.findall((ROOT / "requirements-dev.lock").read_text(encoding="utf-8")))
-    assert runtime.items() <= tests.items()
+    runtime, tests, extras = (
+        dict(entry.findall((ROOT / name).read_text(encoding="utf-8"))) for name in LOCKS
+    )
+    assert runtime.items() <= tests.items() <= extras.items()
     assert runtime["mujoco"] == "3.3.7"
