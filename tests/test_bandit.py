@@ -10,9 +10,10 @@ from flowpolicy import runs
 from flowpolicy.cli import main
 from flowpolicy.envs.toy import TwoModes
 from flowpolicy.runs import TwoModesTask
+from flowpolicy.runs.toy import PURELY_ONLINE
 from quick import quick_compilation
 
-METHODS = ("bc", "fmq", "fql", "ifql", "mvp", "qc", "rlpd")
+METHODS = ("bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qc", "rlpd")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +31,7 @@ def test_every_method_has_a_run_with_equal_and_with_unequal_modes(low, name):
         assert config.task == TwoModesTask(low)
         assert config.task.name == name
         assert config.checkpoint_every > config.offline_updates + 1000
-        assert (config.offline_updates == 0) == (method == "rlpd")
+        assert (config.offline_updates == 0) == (method in PURELY_ONLINE)
         singles = (*config.evaluation.refiners, config.agent.act)
         assert method == "rlpd" or singles.count(fp.one_step()) == 1
 

@@ -13,7 +13,7 @@ import types
 import typing
 
 if typing.TYPE_CHECKING:
-    from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD, Agent
+    from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QC, RLPD, Agent
     from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
     from flowpolicy.data.actions import ActionMeanStd as action_mean_std
     from flowpolicy.data.actions import ActionMinMax as action_min_max
@@ -41,7 +41,9 @@ __version__ = "0.1.0"
 __all__ = [
     "BC",
     "FMQ",
+    "FPMD",
     "FQL",
+    "GFP",
     "IFQL",
     "MVP",
     "QC",
@@ -87,7 +89,9 @@ __all__ = [
 _HOMES = {
     "BC": ("flowpolicy.agents", "BC"),
     "FMQ": ("flowpolicy.agents", "FMQ"),
+    "FPMD": ("flowpolicy.agents", "FPMD"),
     "FQL": ("flowpolicy.agents", "FQL"),
+    "GFP": ("flowpolicy.agents", "GFP"),
     "IFQL": ("flowpolicy.agents", "IFQL"),
     "MVP": ("flowpolicy.agents", "MVP"),
     "QC": ("flowpolicy.agents", "QC"),

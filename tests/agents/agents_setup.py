@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowpolicy.agents import AGENTS
-from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.agents.cloning import flow_matching_terms, fmq_terms
 from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.flows import LogitNormal, Term, mean_flow
 from flowpolicy.nets import (
@@ -38,7 +38,14 @@ TINY = {
 }
 VELOCITY = MLPVelocity(width=8, depth=1)
 OWN = {
+    "fpmd": {
+        "actor": VELOCITY,
+        "terms": flow_matching_terms(),
+        "critic_optimiser": Adam(rate=1e-2),
+        "noise_every": 1,
+    },
     "fql": {"actor": MLPOneStep(width=8, depth=1), "behaviour": VELOCITY, "alpha": 1.0},
+    "gfp": {"actor": MLPOneStep(width=8, depth=1), "behaviour": VELOCITY, "eta": 0.1},
     "ifql": {"actor": VELOCITY, "value": MLPValue(width=8, depth=1)},
     "mvp": {"terms": (Term(mean_flow, LogitNormal()),)},
     "qc": {"actor": VELOCITY},

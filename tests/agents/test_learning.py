@@ -43,6 +43,12 @@ OWN = {
         "act": OneStep(),
         "alpha": 1.0,
     },
+    "gfp": {
+        "behaviour": VELOCITY,
+        "actor": MLPOneStep(width=24, depth=2),
+        "act": OneStep(),
+        "alpha": 1.0,
+    },
     "ifql": {"actor": VELOCITY, "value": MLPValue(width=16, depth=1)},
     "mvp": {"terms": setup.OWN["mvp"]["terms"]},
     "qc": {"actor": VELOCITY},
@@ -56,7 +62,15 @@ def _config(name):
     return setup.config(name, **{**NETS, **OWN[name]})
 
 
-WITHIN = {"distilled": 0.05, "fmq": 0.05, "fql": 0.1, "ifql": 0.05, "mvp": 0.12, "qc": 0.05}
+WITHIN = {
+    "distilled": 0.05,
+    "fmq": 0.05,
+    "fql": 0.1,
+    "gfp": 0.1,
+    "ifql": 0.05,
+    "mvp": 0.12,
+    "qc": 0.05,
+}
 """How far from the optimum an agent's mean reward may end, online, for equal and unequal modes
 (distilled 0.981 and 0.977, fmq 0.991 and 0.988, fql 0.947 and 0.984, ifql 0.991 and 0.985, mvp
 0.936 and 0.958, qc 0.993 and 0.992); offline 0.15 more."""
@@ -127,8 +141,8 @@ def _trained(name, low, online, offline=OFFLINE, adapt=ONLINE, own=True):
 
 
 def test_all_agents_are_here():
-    """RLPD, whose entropy is a target, has a bandit of its own in ``test_rlpd``."""
-    assert sorted([*WITHIN, "bc", "rlpd"]) == sorted(AGENTS)
+    """FPMD and RLPD, purely online, have bandits of their own beside them."""
+    assert sorted([*WITHIN, "bc", "fpmd", "rlpd"]) == sorted(AGENTS)
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -159,7 +173,7 @@ def test_every_agent_with_a_critic_acts_in_a_mode_where_both_are_worth_the_same(
     assert two_modes(action, low=1.0).mean() > 1.0 - WITHIN[name] - (0.0 if online else 0.15)
 
 
-@pytest.mark.parametrize("name", [name for name in WITHIN if name != "fql"])
+@pytest.mark.parametrize("name", [name for name in WITHIN if name not in ("fql", "gfp")])
 def test_flows_that_no_critic_pulls_keep_both_modes(name):
     """Offline, single samples (0.32 to 0.52 in each; 0.25 and 0.36 of the distilled map, some of
     whose samples fall between): best-of-N chooses, the flow clones."""

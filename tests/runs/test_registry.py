@@ -7,7 +7,8 @@ import pytest
 import flowpolicy as fp
 from flowpolicy import parts, runs
 from flowpolicy.agents.base import AgentConfig
-from flowpolicy.errors import InvalidConfig, UnknownName
+from flowpolicy.data.ogbench import dataset_of
+from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
 from flowpolicy.runs.paper import PAGE, TASKS
@@ -66,14 +67,35 @@ def test_the_papers_setting():
         ("fql/humanoidmaze-medium-task3", {"alpha": 100.0, "discount": 0.995, "chunk": 1}),
         ("fql/antmaze-giant-task4", {"alpha": 10.0, "discount": 0.995}),
         ("fql/puzzle-3x3-task2", {"alpha": 1000.0}),
+        ("gfp/cube-double-task4", {"alpha": 1.0, "eta": 0.01, "target": mean, "aggregate": mean}),
+        ("gfp/cube-single-noisy-task1", {"alpha": 10.0, "eta": 1e-3, "target": mean}),
+        ("gfp/scene-task5", {"alpha": 10.0, "eta": 1e-3, "target": member(0)}),
+        ("gfp/antmaze-giant-task4", {"eta": 0.1, "aggregate": minimum, "reference": minimum}),
+        ("gfp/humanoidmaze-medium-task3", {"alpha": 0.3, "discount": 0.995, "target": mean}),
+        ("gfp-released/cube-double-task4", {"target_use_next": False, "alpha": 1.0}),
+        ("gfp-released/scene-task5", {"target_use_next": True, "target": member(0)}),
         ("qc-rlpd/cube-double-task4", {"chunk": 5, "bc": 0.01, "ensemble": 10}),
         ("mvp/cube-double-task4", {"weight": 1.0, "act": BestOfN(32)}),
     ],
 )
 def test_the_papers_values_for_an_environment(name, values):
-    """Those of QC's and FQL's tables."""
+    """Those of QC's, FQL's and GFP's tables."""
     agent = runs.get(name).config.agent
     assert {field: getattr(agent, field) for field in values} == values
+
+
+def test_gfp_has_larger_batches_on_the_largest_tasks():
+    """As in its table; noisy data is another data set of the same environment."""
+    sizes = {"antmaze-giant": 1024, "cube-triple": 1024, "cube-double": 256, "scene": 256}
+    for env, size in sizes.items():
+        assert runs.get(f"gfp/{env}-task1").config.batch == size
+        assert runs.get(f"qc/{env}-task1").config.batch == 256
+    noisy = runs.get("mini/gfp/cube-single-noisy-task1").config
+    assert dataset_of("cube-single", noisy=True) == "cube-single-noisy-v0"
+    with pytest.raises(MissingData, match="cube-single-noisy-v0"):
+        dataclasses.replace(noisy.task, rows=77).dataset()
+    with pytest.raises(InvalidConfig, match="no noisy data for antmaze-giant"):
+        dataset_of("antmaze-giant", noisy=True)
 
 
 def test_methods_of_one_protocol_differ_in_the_method_alone():

@@ -5,7 +5,9 @@ from flowpolicy.agents.bc import BC
 from flowpolicy.agents.controls import DirectGradient
 from flowpolicy.agents.distilled import Distilled
 from flowpolicy.agents.fmq import FMQ
+from flowpolicy.agents.fpmd import FPMD, fpmd_m, fpmd_r
 from flowpolicy.agents.fql import FQL, fql_n, qc_fql
+from flowpolicy.agents.gfp import GFP
 from flowpolicy.agents.ifql import IFQL
 from flowpolicy.agents.mvp import MVP
 from flowpolicy.agents.qc import QC, bfn, bfn_n
@@ -15,7 +17,9 @@ AGENTS: dict[str, type] = {
     "bc": BC,
     "distilled": Distilled,
     "fmq": FMQ,
+    "fpmd": FPMD,
     "fql": FQL,
+    "gfp": GFP,
     "ifql": IFQL,
     "mvp": MVP,
     "qc": QC,
@@ -27,7 +31,9 @@ __all__ = [
     "AGENTS",
     "BC",
     "FMQ",
+    "FPMD",
     "FQL",
+    "GFP",
     "IFQL",
     "MVP",
     "QC",
@@ -38,6 +44,8 @@ __all__ = [
     "Distilled",
     "bfn",
     "bfn_n",
+    "fpmd_m",
+    "fpmd_r",
     "fql_n",
     "qc_fql",
 ]

@@ -57,7 +57,7 @@ def load(
     path = Path(path)
     environment, number = _split(task)
     if not path.is_file():
-        raise MissingData(f"{path}: there is no such file; {how_to_get(environment)}")
+        raise MissingData(f"{path}: there is no such file; {how_to_get(_dataset_for(task))}")
     successes = task_successes(environment, number)
     record, found = read_record(path), sha256(path)
     promised = None if record is None else promised_sum(record, path)
@@ -102,30 +102,40 @@ def find(task: str, rows: int | None = None) -> Path:
     """The data file for ``task`` on this machine: ours of that many rows, ours of any name, then
     OGBench's own under ``~/.ogbench/data``. Raises ``MissingData`` with the command to make it.
     """
-    environment, _ = _split(task)
-    dataset = dataset_of(environment)
+    dataset = _dataset_for(task)
     candidates = [default_path(dataset, rows), default_path(dataset)]
     candidates.append(Path.home() / ".ogbench" / "data" / f"{dataset}.npz")
     for path in candidates:
         if path.is_file():
             return path
     places = ", ".join(str(path) for path in dict.fromkeys(candidates))
-    raise MissingData(f"no data for {task} at {places}; {how_to_get(environment, rows)}")
+    raise MissingData(f"no data for {task} at {places}; {how_to_get(dataset, rows)}")
 
 
-def dataset_of(environment: str) -> str:
-    """OGBench's name of the data set for an environment: ``cube-single-play-v0``."""
+def dataset_of(environment: str, *, noisy: bool = False) -> str:
+    """OGBench's name of the data set for an environment: ``cube-single-play-v0``.
+
+    noisy: of a closed-loop oracle with Gaussian and random actions, for the arm alone.
+    """
     arm = re.match("cube|scene|puzzle", environment) is not None
-    return f"{environment}-{'play' if arm else 'navigate'}-v0"
+    if noisy and not arm:
+        raise InvalidConfig(f"there is no noisy data for {environment}; OGBench has it for the arm")
+    return f"{environment}-{('noisy' if noisy else 'play') if arm else 'navigate'}-v0"
 
 
-def how_to_get(environment: str, rows: int | None = None) -> str:
-    """One sentence that says which command makes, or which package fetches, the data."""
-    if environment in COLLECTED:
-        return f"make it with: flowpolicy data collect {environment} --rows {rows or 100_000}"
+def _dataset_for(task: str) -> str:
+    environment, _ = _split(task)
+    return dataset_of(environment, noisy="-noisy-" in task)
+
+
+def how_to_get(dataset: str, rows: int | None = None) -> str:
+    """One sentence that says which command makes, or which package fetches, a data set."""
+    for environment in COLLECTED:
+        if dataset == dataset_of(environment):
+            return f"make it with: flowpolicy data collect {environment} --rows {rows or 100_000}"
     return (
-        f"its data cannot be made here; download {dataset_of(environment)} with "
-        f"ogbench.download_datasets(['{dataset_of(environment)}'])"
+        f"its data cannot be made here; download {dataset} with "
+        f"ogbench.download_datasets(['{dataset}'])"
     )
 
 
@@ -179,7 +189,9 @@ def task_successes(environment: str, number: int) -> Successes:
 
 
 def _split(task: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([a-z0-9-]+?)(-(play|navigate))?(-singletask)?-task(\d+)(-v0)?", task)
+    found = re.fullmatch(
+        r"([a-z0-9-]+?)(-(play|navigate|noisy))?(-singletask)?-task(\d+)(-v0)?", task
+    )
     if found is None:
         raise _unknown(task)
     return found[1], int(found[5])

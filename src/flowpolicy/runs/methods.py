@@ -27,6 +27,7 @@ from flowpolicy.agents.fql import FQL
 from flowpolicy.data.replay import Draw, OfflineShare, UniformDraw
 from flowpolicy.flows import Term
 from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
+from flowpolicy.runs.guided import gfp, gfp_batch, gfp_released
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.values import mean
 
@@ -39,6 +40,7 @@ class Method:
     refiners: played beside the agent's own way of acting at every evaluation
     phases:   of the paper's protocol
     draw:     how a batch chooses between offline and online rows
+    batch:    from the environment to the samples of an update, at the paper's size
     """
 
     name: str
@@ -47,6 +49,7 @@ class Method:
     refiners: tuple[Refiner, ...] = ()
     phases: tuple[Phase, ...] = (Offline(), Online())
     draw: Draw = UniformDraw()
+    batch: Callable[[str], int] = lambda _: 256
 
 
 def everywhere(agent: AgentConfig) -> Callable[[str], AgentConfig]:
@@ -124,6 +127,11 @@ def compared(fmq: FMQ) -> tuple[Method, ...]:
         Method("qc-fql", "FQL on chunks", chunked),
         Method("fql", "FQL: a one-step actor distilled from a flow", fql),
         Method("fql-n", "FQL with 5-step returns", everywhere(fql_n())),
+        Method("gfp", "GFP: FQL whose flow clones what is worth it", gfp, batch=gfp_batch),
+        Method(
+            "gfp-released", "GFP with VaBC's next action drawn at s", gfp_released,
+            batch=gfp_batch,
+        ),
         Method("ifql", "IFQL: expectile value, best of 32", everywhere(IFQL())),
         Method("rlpd", "RLPD: online, half prior data", everywhere(RLPD()), (), online, half),
         Method("rlpd-ac", "RLPD on chunks", everywhere(RLPD(chunk=5)), (), online, half),

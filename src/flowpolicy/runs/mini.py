@@ -30,7 +30,7 @@ from flowpolicy.nets import (
     MLPVelocity,
 )
 from flowpolicy.refine import BestOfN
-from flowpolicy.runs import registry
+from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
 from flowpolicy.runs.paper import TASKS, environment
 from flowpolicy.runs.tasks import OGBench
@@ -92,3 +92,7 @@ def register() -> None:
             f"mini/{method.name}", f"small: {method.summary}", TASKS,
             lambda task, method=method: mini_run(method, task),
         )  # fmt: skip
+    gfp = Method("gfp", "small: GFP on noisy data", guided.gfp)
+    for i in range(1, 6):
+        task = f"cube-single-noisy-task{i}"
+        registry.add(f"mini/gfp/{task}", gfp.summary, lambda task=task: mini_run(gfp, task))

@@ -10,7 +10,7 @@ The tasks of FMQ's page are ``PAGE``; robomimic's can and square are not among o
 """
 
 from flowpolicy.agents import FMQ, MVP
-from flowpolicy.runs import registry
+from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Evaluation, RunConfig
@@ -57,15 +57,20 @@ def paper_run(method: Method, task: str) -> RunConfig:
         agent=method.agent(env),
         task=OGBench(task, timing="mixed", sparse=env in SPARSE),
         phases=method.phases,
+        batch=method.batch(env),
         draw=method.draw,
         evaluation=Evaluation(refiners=method.refiners),
     )
 
 
 def register() -> None:
-    """Every method on every task."""
+    """Every method on every task, and GFP on noisy data of cube-single."""
     fmq = FMQ()
     for method in (*compared(fmq), *controls(fmq), *objectives(fmq, MVP()), *from_flows(fmq)):
         registry.add_family(
             method.name, method.summary, TASKS, lambda task, method=method: paper_run(method, task)
         )
+    gfp = Method("gfp", "GFP on noisy data", guided.gfp)
+    for i in range(1, 6):
+        task = f"cube-single-noisy-task{i}"
+        registry.add(f"gfp/{task}", gfp.summary, lambda task=task: paper_run(gfp, task))

@@ -21,7 +21,7 @@ class OGBench:
     """A single task of OGBench, with its play or navigation data."""
 
     task: str = "cube-single-task1"
-    """Environment and task, as in cube-double-task3."""
+    """Environment and task, as in cube-double-task3; cube-double-noisy-task3 has noisy data."""
     rows: int = 0
     """Rows of the collected file that is meant; 0 for whichever file is found."""
     file: str = ""
@@ -53,7 +53,9 @@ class OGBench:
     def env(self) -> Env:
         """A new environment."""
         timing = "pre" if self.timing == "pre" else "post"
-        return make_env(self.task, success_timing=timing, sparse=self.sparse)
+        # The environment is the same whatever the data.
+        task = self.task.replace("-noisy-task", "-task")
+        return make_env(task, success_timing=timing, sparse=self.sparse)
 
     @property
     def control_interval(self) -> float | None:

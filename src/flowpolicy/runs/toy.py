@@ -1,6 +1,6 @@
 """A point mass, and a bandit with two modes for every method: seconds, no simulator."""
 
-from flowpolicy.agents import BC, FMQ, FQL, IFQL, MVP, QC, RLPD
+from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QC, RLPD
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.data.replay import OfflineShare
@@ -21,6 +21,7 @@ from flowpolicy.runs.tasks import PointMassTask, TwoModesTask
 from flowpolicy.train.phases import Evaluation, Offline, Online, RunConfig
 
 OFFLINE, ONLINE = 1_000, 500
+PURELY_ONLINE = ("fpmd", "rlpd")
 RATE = Adam(rate=3e-3)
 MAP = MLPFlow(width=24, depth=2, embed=Plain())
 VELOCITY = MLPVelocity(width=24, depth=2)
@@ -57,8 +58,15 @@ def bandit_agents() -> dict[str, AgentConfig]:
     return {
         "bc": BC(**shared, terms=fmq_terms(0.0, 0.1), actor=MAP),
         "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
+        "fpmd": FPMD(
+            **critic, critic_optimiser=RATE, bootstrap=BestOfN(8), steps=5, noise_every=2,
+            delay=1, memory=0.02, reward_scale=1.0, actor=VELOCITY,
+        ),
         "fql": FQL(
             **critic, alpha=1.0, behaviour=VELOCITY, actor=MLPOneStep(width=24, depth=2)
+        ),
+        "gfp": GFP(
+            **critic, alpha=1.0, eta=0.1, behaviour=VELOCITY, actor=MLPOneStep(width=24, depth=2)
         ),
         "ifql": IFQL(**critic, actor=VELOCITY, value=MLPValue(width=16, depth=1)),
         "mvp": MVP(**ranked, terms=logit_normal, actor=MAP),
@@ -74,7 +82,7 @@ def bandit(name: str, low: float) -> RunConfig:
     """One method on ``TwoModesTask``. Checkpoints are made at the end of each phase alone, and
     both stay, so that a report can count modes before and after the online phase.
     """
-    agent, offline = bandit_agents()[name], name != "rlpd"
+    agent, offline = bandit_agents()[name], name not in PURELY_ONLINE
     online = Online(ONLINE if offline else OFFLINE + ONLINE, start_after=0)
     single = () if agent.act == OneStep() else (OneStep(),)
     return RunConfig(

@@ -1,0 +1,227 @@
+"""GFP against numpy, FQL as its special case, what the guidance weighs, and where gradients go."""
+
+import agents_setup as setup
+import by_hand
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowpolicy.agents import GFP
+from flowpolicy.agents.gfp import actor_loss, advantage_guidance, guidance, normaliser
+from flowpolicy.agents.gfp import target as td_target
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.flows import FlowMap, Integrated
+from flowpolicy.refine import OneStep
+from flowpolicy.values import Critic, mean, member, minimum
+
+KEY = jax.random.key(3)
+D = setup.CHUNK * setup.ACTION
+
+
+def _leaves(agent, names=("behaviour", "actor", "critic")):
+    return [x for name in names for x in jax.tree.leaves(getattr(agent, name))]
+
+
+def test_without_guidance_it_is_fql_with_a_normalised_critic():
+    """eta = 0: every parameter and moment after two updates, to 1e-9."""
+    data = setup.batch()
+    shared = {"alpha": 0.7, "act": OneStep(), "bootstrap": OneStep()}
+    gfp = setup.make("gfp", False, eta=0.0, **shared)
+    fql = setup.make("fql", False, normalise_q=True, **shared)
+    with by_hand.double(gfp, fql, data) as (gfp, fql, data):
+        for i in range(2):
+            key = jax.random.fold_in(KEY, i)
+            (gfp, said), (fql, _) = setup.update(gfp, key, data), setup.update(fql, key, data)
+        assert not [name for name in said if name.startswith("weights/")]
+        for ours, theirs in zip(_leaves(gfp), _leaves(fql), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+RULES = [
+    {"target": member(0), "reference": member(0), "aggregate": mean},
+    {"target": mean, "reference": minimum, "aggregate": minimum},
+    {"target": mean, "target_use_next": False, "guidance": advantage_guidance, "eta": 0.5},
+]
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_an_update_is_the_equations(rules):
+    """All losses of one update to 1e-6, by both rules of the target and of the reference, and as
+    released with VaBC's next action drawn at s."""
+    config = setup.config("gfp", **{"alpha": 0.7, "eta": 0.1, "act": OneStep(), **rules})
+    data = setup.batch()
+    agent = setup.train(setup.build(config, False), jax.random.key(1), data, 2)
+    with by_hand.double(agent, data) as (agent, data):
+        _compare(config, agent, data)
+
+
+def _put_together(aggregate, q):
+    return {"mean": np.mean, "minimum": np.min}.get(
+        getattr(aggregate, "__name__", ""), lambda q, axis: q[0]
+    )(q, axis=0)
+
+
+def _compare(config, agent, data):
+    size, d = data.action.shape
+    after, metrics = setup.update(agent, KEY, data)
+    key_next, key_flow, key_actor = jax.random.split(KEY, 3)
+    s, following, action = (np.asarray(x) for x in (data.obs, data.next_obs, data.action))
+
+    def value(critic, s, a):
+        return _put_together(config.aggregate, by_hand.critics(critic, s, np.clip(a, -1, 1)))
+
+    def proposed(z, s, t):
+        cloned = by_hand.euler(agent.behaviour.model.net, config.steps, z, t)
+        return by_hand.mlp(agent.actor.model, s, z), cloned
+
+    z = np.asarray(jax.vmap(lambda k: jax.random.normal(k, (d,)))(jax.random.split(key_next, size)))
+    at = following if config.target_use_next else s
+    q = np.stack([value(agent.critic.target, following, a) for a in proposed(z, following, at)])
+    y = np.asarray(data.reward) + np.asarray(data.discount) * _put_together(config.target, q)
+    loss = by_hand.td_loss(agent.critic.online.model, y, data)
+    assert metrics["critic/loss"] == pytest.approx(loss, rel=1e-6)
+
+    z = np.asarray(jax.random.normal(key_actor, (size, d)))
+    student = by_hand.mlp(agent.actor.model, s, z)
+    own = value(after.critic.online.model, s, student)
+    scale = 1 / np.abs(own).mean()
+    target = after.critic.target
+    q = np.stack([value(target, s, a) for a in proposed(z, s, s)])
+    advantage = value(target, s, action) - _put_together(config.reference, q)
+    x = scale * advantage / config.eta
+    g = np.exp(x) if config.guidance is advantage_guidance else 1 / (1 + np.exp(-x))
+    assert metrics["gfp/scale"] == pytest.approx(scale, rel=1e-6)
+    assert metrics["weights/mean"] == pytest.approx(g.mean(), rel=1e-6)
+    share = g.sum() ** 2 / (size * (g**2).sum())
+    assert metrics["weights/effective_share"] == pytest.approx(share, rel=1e-6)
+
+    noise, t = by_hand.cloning_draws(key_flow, size, d)
+    mask = g[:, None] * np.asarray(data.mask)
+    cloned = by_hand.flow_matching(agent.behaviour.model.net, noise, t, action, s, mask)
+    assert metrics["flow/diagonal"] == pytest.approx(cloned, rel=1e-6)
+
+    teacher = by_hand.euler(after.behaviour.model.net, config.steps, z, s)
+    distance = np.mean((student - teacher) ** 2)
+    assert metrics["gfp/distillation"] == pytest.approx(distance, rel=1e-6)
+    assert metrics["gfp/q"] == pytest.approx(own.mean(), rel=1e-6)
+
+
+class Shift(eqx.Module):
+    """mu(s, z) = z + by."""
+
+    by: jax.Array
+
+    def __call__(self, z, s):
+        return z + self.by
+
+
+class Line(eqx.Module):
+    """Q(s, a) = slope . a."""
+
+    slope: jax.Array
+
+    def __call__(self, s, a):
+        return jnp.dot(self.slope, a)
+
+
+class Still(eqx.Module):
+    """The velocity ``by``, whatever the time."""
+
+    by: jax.Array
+
+    def __call__(self, r, t, a, s):
+        return self.by
+
+
+def _case(by, slope=((2.0, 0.0),)):
+    """A critic, and policies that move noise by ``by``: mu, and VaBC by the other way round."""
+    by = jnp.asarray(by)
+    pair = (Shift(by), Integrated(FlowMap(Still(-by), 2), 3))
+    return Critic(Line(jnp.asarray(slope))), pair
+
+
+def _data(action):
+    data = jax.tree.map(lambda x: x[:1], setup.batch())
+    fields = {"action": jnp.asarray([action]), "mask": jnp.ones((1, 2))}
+    return eqx.tree_at(lambda d: (d.action, d.mask), data, tuple(fields.values()))
+
+
+@pytest.mark.parametrize(("rule", "reference"), [(member(0), 2 * 0.3), (minimum, 2 * -0.3)])
+def test_actions_above_the_reference_are_cloned(rule, reference):
+    """Q(a) = 2 a_1, mu = 0.3, VaBC = -0.3: g = sigmoid(scale (2 a_1 - Q_ref) / eta) by hand, above
+    a half for better actions, below for worse ones."""
+    critic, pair = _case([0.3, 0.0])
+    config = setup.config("gfp", eta=0.5, reference=rule)
+    noise, scale = jnp.zeros((1, 2)), jnp.asarray(0.25)
+    for a in (0.9, 0.0, -0.9):
+        (g,) = guidance(config, scale, critic, pair, noise, _data([a, 0.0]))
+        x = 0.25 * (2 * a - reference) / 0.5
+        assert g == pytest.approx(1 / (1 + np.exp(-x)), rel=1e-5)
+        assert (g > 0.5) == (2 * a > reference)
+
+
+def test_the_guidance_trains_nothing():
+    """Weights and normaliser are numbers to the critic, to mu and to VaBC."""
+    critic, pair = _case([0.3, 0.1], slope=((2.0, 0.0), (1.0, -1.0)))
+    config = setup.config("gfp", eta=0.5, reference=minimum)
+    noise, data = jnp.full((1, 2), 0.2), _data([0.5, 0.5])
+
+    def total(parts):
+        critic, pair = parts
+        scale = normaliser(config, pair[0], critic, noise, data.obs)
+        return jnp.sum(guidance(config, scale, critic, pair, noise, data)) + scale
+
+    gradient = jax.grad(total)((critic, pair))
+    assert len(jax.tree.leaves(gradient)) == 3
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_actor_climbs_the_aggregate_by_the_scale_given():
+    """-scale dQ/da + 2 alpha (mu - teacher) / d: Q of the lower critic here, teacher at 0.2 - 0.3
+    and mu at 0.2 + 0.3, without a gradient into the teacher."""
+    critic, (mu, teacher) = _case([0.3, 0.0], slope=((2.0, 0.0), (1.0, -1.0)))
+    config = setup.config("gfp", alpha=3.0, aggregate=minimum)
+    noise, obs = jnp.full((1, 2), 0.2), jnp.zeros((1, 3))
+
+    def loss(mu, teacher):
+        return actor_loss(config, mu, teacher, critic, jnp.asarray(0.25), noise, obs)[0]
+
+    by, through = jax.grad(loss, argnums=(0, 1))(mu, teacher)
+    pull = -0.25 * np.array([1.0, -1.0]) + 3.0 * 2 * np.array([0.6, 0.0]) / 2
+    np.testing.assert_allclose(by.by, pull, atol=1e-6)
+    np.testing.assert_array_equal(through.map.net.by, 0.0)
+
+
+def test_the_switch_of_the_released_code_draws_at_s_and_values_at_the_next():
+    """A VaBC that goes to s: with the switch off y sees Q(s', s), else Q(s', s'), beside mu's."""
+
+    class Follow(eqx.Module):
+        def __call__(self, r, t, a, s):
+            return s[:2] - a
+
+    critic = Critic(Line(jnp.array([[1.0, 0.0]])))
+    pair = (lambda z, s: s[:2] / 2, Integrated(FlowMap(Follow(), 2), 1))
+    data = jax.tree.map(lambda x: x[1], setup.batch())
+    data = eqx.tree_at(
+        lambda d: (d.obs, d.next_obs, d.action, d.reward, d.discount), data,
+        (jnp.full(3, 0.1), jnp.full(3, -0.2), jnp.zeros(2), jnp.ones(()), jnp.asarray(0.9)),
+    )  # fmt: skip
+    for use_next, cloned in ((True, -0.2), (False, 0.1)):
+        config = setup.config("gfp", target=mean, target_use_next=use_next)
+        y = td_target(KEY, config, critic, pair, data)
+        assert y == pytest.approx(1.0 + 0.9 * (-0.1 + cloned) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"alpha": -1.0}, {"steps": 0}, {"tau": 2.0}, {"ensemble": 0}, {"eta": -0.1}, {"eta": 1e-20}],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    """With the field and the value; for eta with the released runs' range."""
+    (field,) = wrong
+    with pytest.raises(InvalidConfig, match=f"{field}.*{wrong[field]}"):
+        GFP(**wrong)
+    with pytest.raises(InvalidConfig, match=r"1e-6 to 0\.1"):
+        GFP(eta=-1.0)
