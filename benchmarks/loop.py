@@ -78,7 +78,7 @@ def _shares(folder: Path) -> list[dict[str, Any]]:
     )
     jax.config.update("jax_compilation_cache_dir", None)
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "time/rest" in line][1:]
+    return [line for line in lines if "time/rest" in line and line["phase"] == "online"][1:]
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import TrustRegionBox as trust_region_box
     from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData
     from flowpolicy.studies import diagnose, sweep_refiner
+    from flowpolicy.train.hardware import Hardware
     from flowpolicy.train.phases import Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
     from flowpolicy.types import Spec, Transition
@@ -52,6 +53,7 @@ __all__ = [
     "Dataset",
     "FlowPolicyError",
     "Gymnasium",
+    "Hardware",
     "Minari",
     "OGBench",
     "Offline",
@@ -100,6 +102,7 @@ _HOMES = {
     "Dataset": ("flowpolicy.data.dataset", "Dataset"),
     "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),
     "Gymnasium": ("flowpolicy.runs", "Gymnasium"),
+    "Hardware": ("flowpolicy.train.hardware", "Hardware"),
     "Minari": ("flowpolicy.runs", "Minari"),
     "OGBench": ("flowpolicy.runs", "OGBench"),
     "Offline": ("flowpolicy.train.phases", "Offline"),

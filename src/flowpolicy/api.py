@@ -17,6 +17,7 @@ import numpy as np
 from flowpolicy import parts, runs
 from flowpolicy.agents.base import Agent, AgentConfig
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.envs.fleet import Local
 from flowpolicy.errors import InvalidConfig, unknown_name
 from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.comparison import Comparison
@@ -29,6 +30,7 @@ from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.evaluate import Evaluator, own, refined
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.task import RowsOnly, Task
@@ -47,6 +49,7 @@ def train(
     phases: Sequence[Phase] | None = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
+    hardware: Hardware | None = None,
     **overrides: Any,
 ) -> Run:
     """Trains and returns the run, whose folder holds all that came of it.
@@ -56,6 +59,7 @@ def train(
     task:      where environments come from; without one, data are trained on and not evaluated
     out:       the run's folder; a new one under ``runs/`` where None
     watch:     who is told of progress; nobody where None
+    hardware:  processes and devices (``fp.Hardware(workers=4)``); one of each where None
     overrides: fields of the run (batch=128) or of its agent (eta=0.3)
 
     Raises ``FlowPolicyError``s that name the field and what is allowed, before training starts;
@@ -76,7 +80,9 @@ def train(
     if isinstance(what, str) and data is None:
         record["command"] = _command(name, changes)
     folder = free_folder(name) if out is None else Path(out)
-    return attempts.run(config, config.task, dataset, folder, record=record, watch=watch)
+    return attempts.run(
+        config, config.task, dataset, folder, record=record, watch=watch, hardware=hardware
+    )
 
 
 def resume(
@@ -85,11 +91,13 @@ def resume(
     *,
     watch: Watch | None = None,
     allow_inexact: bool = False,
+    hardware: Hardware | None = None,
 ) -> Run:
     """Goes on with a run that was stopped or killed, as if it had not been, and returns it.
 
     data: the offline rows the run began with; those of its task where None
     watch: who is told of progress, and from which checkpoint it goes on; nobody where None
+    hardware: processes and devices, as for ``train``; not necessarily those from before
     allow_inexact: goes on where the result will not be, to the bit, that of a run that was never
           interrupted: another device, other versions, an environment that does not repeat itself
 
@@ -100,7 +108,10 @@ def resume(
     folder = RunFolder(_path(run))
     task = folder.config().task
     dataset = task.dataset() if data is None else data
-    return continue_run(folder.path, task, dataset, watch=watch, allow_inexact=allow_inexact)
+    return continue_run(
+        folder.path, task, dataset,
+        watch=watch, allow_inexact=allow_inexact, hardware=hardware,
+    )  # fmt: skip
 
 
 def _resolve(what: str | AgentConfig | RunConfig) -> tuple[str, RunConfig]:
@@ -257,21 +268,20 @@ def _play(
     kind = "online" if meta["online"] else "offline"
     step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
     label = OWN if refiner is None else parts.describe(refiner)
-    envs = [task.env() for _ in range(min(config.evaluation.side_by_side, episodes))]
+    fleet = Local(task.env)
     try:
         choose = own if refiner is None else refined(refiner)
-        evaluator = Evaluator(choose, trained.normaliser, envs)
-        rows = []
-        for seed in seeds:
-            i = config.seeds.index(seed)
-            agent = jax.tree.map(lambda x, i=i: x[i], trained.agents)
-            start = seed if episode_seed is None else episode_seed
-            played = evaluator(agent, start, episodes, config.agent.view.chunk)
-            rows.append(played.row(seed, kind, step, label))
-        return rows
+        size = min(config.evaluation.side_by_side, episodes)
+        evaluator = Evaluator(choose, trained.normaliser, fleet, range(max(size, len(seeds))))
+        which = np.asarray([config.seeds.index(seed) for seed in seeds])
+        agents = jax.tree.map(lambda x: x[which], trained.agents)
+        starts = seeds if episode_seed is None else (episode_seed,) * len(seeds)
+        played = evaluator(agents, starts, episodes, config.agent.view.chunk)
+        return [
+            own_ones.row(s, kind, step, label) for s, own_ones in zip(seeds, played, strict=True)
+        ]
     finally:
-        for env in envs:
-            env.close()
+        fleet.close()
 
 
 def _what(row: EvaluationRow) -> tuple[Any, ...]:

@@ -59,3 +59,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     else:
         hint = f"{len(known)} are known"
     return UnknownName(f"unknown {kind} {name!r}; {hint}")
+
+
+class WorkerFailed(FlowPolicyError, RuntimeError):
+    """A process that steps environments raised an error, or died twice."""

@@ -28,7 +28,7 @@ import flowpolicy as fp
 from flowpolicy.agents import QC
 from flowpolicy.nets import MLPCritic, MLPVelocity
 from flowpolicy.refine import BestOfN, OneStep
-from flowpolicy.train import evaluate, journal, keeper, learner, online
+from flowpolicy.train import clock, evaluate, journal, keeper, learner
 from flowpolicy.train.phases import Evaluation
 
 ONLINE = {
@@ -149,7 +149,7 @@ class Repeatable:
         still = types.SimpleNamespace(perf_counter=lambda: 0.0)
         executors = types.SimpleNamespace(ThreadPoolExecutor=self._executor, Future=Future)
         with patch.context() as here:
-            for module in (learner, online, evaluate):
+            for module in (learner, clock, evaluate):
                 here.setattr(module, "time", still)
             here.setattr(keeper, "concurrent", types.SimpleNamespace(futures=executors))
             here.setattr(journal, "SEGMENT_ROWS", SEGMENT_ROWS, raising=False)

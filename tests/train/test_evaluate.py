@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from small_runs import OFFLINE, TINY, fingerprint, train
+from small_runs import OFFLINE, QUIET, TINY, fingerprint, train
 
 import flowpolicy as fp
 from flowpolicy import parts
+from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.refine import BestOfN
@@ -33,8 +34,8 @@ def played(run):
     agent = jax.tree.map(lambda x: x[0], trained.agents)
 
     def play(side_by_side, episodes=5, act=own):
-        envs = [Telling() for _ in range(side_by_side)]
-        return Evaluator(act, trained.normaliser, envs)(agent, 0, episodes, 2)
+        evaluator = Evaluator(act, trained.normaliser, Local(Telling), range(side_by_side))
+        return evaluator(trained.agents, (0,), episodes, 2)[0]
 
     play.agent = agent
     return play
@@ -48,6 +49,21 @@ def test_episodes_do_not_depend_on_how_many_are_played_together(played, side_by_
     np.testing.assert_array_equal(here.success, together.success)
     np.testing.assert_allclose(here.returns, together.returns, atol=1e-3)
     assert np.unique(together.returns.round(1)).size == 5
+
+
+def test_seeds_side_by_side_play_what_each_plays_alone(tmp_path):
+    """Two agents, each with its own episodes, on four environments."""
+    run = train(tmp_path / "r", seeds=(3, 5), phases=OFFLINE, evaluation=QUIET)
+    trained, _ = run.load()
+
+    def play(which, numbers):
+        agents = jax.tree.map(lambda x: x[np.asarray(which)], trained.agents)
+        evaluator = Evaluator(own, trained.normaliser, Local(Telling), range(numbers))
+        return evaluator(agents, [(3, 5)[i] for i in which], 3, 2)
+
+    for one, alone in zip(play((0, 1), 4), (play((0,), 2)[0], play((1,), 1)[0]), strict=True):
+        np.testing.assert_array_equal(one.lengths, alone.lengths)
+        np.testing.assert_allclose(one.returns, alone.returns, atol=1e-3)
 
 
 def test_more_episodes_begin_with_the_same_ones(played):

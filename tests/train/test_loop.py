@@ -5,7 +5,6 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_runs import CHUNK, OFFLINE, QUIET, TINY, agents, fingerprint, lines, train
@@ -14,12 +13,14 @@ import flowpolicy as fp
 from flowpolicy import api, runs
 from flowpolicy.data.chunk import ChunkView
 from flowpolicy.data.replay import UniformDraw
+from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import Diverged, InvalidConfig, InvalidData, UnknownName
 from flowpolicy.train.checkpoint import checkpoints
+from flowpolicy.train.clock import PARTS
 from flowpolicy.train.guards import Guard
 from flowpolicy.train.normalise import Identity, Standardise
-from flowpolicy.train.online import Stepper
+from flowpolicy.train.stepper import Stepper
 from flowpolicy.train.updates import Updater
 
 SEEN = []  # what the environments of ``Spoiled`` were given, action by action
@@ -97,12 +98,17 @@ def test_environment_steps_episodes_and_updates_are_counted_exactly(run):
     assert int(agents(run).count[0]) == 78
 
 
-def test_the_shares_of_the_online_time_add_up(run):
-    """Environment, policy, updates and the rest."""
-    (line,) = lines(run, "time/rest")
-    shares = [line[f"time/{k}"] for k in ("environment", "policy", "updates", "rest")]
-    assert min(shares) >= 0
-    assert sum(shares) == pytest.approx(1.0)
+def test_the_shares_of_the_time_add_up(run):
+    """Per phase: what stepping, the policy, updates, checkpoints, evaluations and the rest take."""
+    offline, online = lines(run, "time/rest")
+    assert (offline["phase"], online["phase"]) == ("offline", "online")
+    for line in (offline, online):
+        shares = [line[f"time/{k}"] for k in (*PARTS, "rest")]
+        assert min(shares) >= 0
+        assert sum(shares) == pytest.approx(1.0)
+        assert min(line["time/updates"], line["time/evaluation"], line["time/checkpoint"]) > 0
+    assert offline["time/environment"] == offline["time/policy"] == 0
+    assert min(online["time/environment"], online["time/policy"]) > 0
 
 
 def test_the_same_configuration_gives_the_same_bits(run, tmp_path):
@@ -302,11 +308,13 @@ def test_stepping_a_chunk_by_hand():
     class Short(PointMass):
         max_steps = 2
 
-    stepper = Stepper([PointMass(), Short()], (0, 1), 3)
+    stepper = Stepper(Local(iter([PointMass(), Short()]).__next__), (0, 1), 3)
     assert stepper.begin().tolist() == [True, True]
     at = stepper.observations()
     chunks = np.tile(np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5]], np.float32), (2, 1, 1))
-    rows, counts, ended = stepper.step(chunks, limit=100)
+    taken = stepper.step(chunks, limit=100)
+    rows, counts, ended = taken.rows, taken.counts, taken.ended
+    assert not taken.lost
     assert counts.tolist() == [3, 2]
     assert rows.ended.tolist() == [[False] * 3, [False, True, False]]
     assert not rows.terminated.any()
@@ -316,8 +324,7 @@ def test_stepping_a_chunk_by_hand():
     assert not rows.action[1, 2].any()
     assert [(e["seed"], e["episode/length"], e["episode/return"]) for e in ended] == [(1, 2, -2.0)]
     assert stepper.begin().tolist() == [False, True]
-    _, counts, _ = stepper.step(chunks, limit=4)
-    assert counts.tolist() == [1, 2]
+    assert stepper.step(chunks, limit=4).counts.tolist() == [1, 2]
     assert stepper.env_steps.tolist() == [4, 4]
 
 

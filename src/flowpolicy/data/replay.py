@@ -48,6 +48,12 @@ class Ring(eqx.Module):
         )
         return Ring(kept, self.written + count)
 
+    def cut(self) -> "Ring":
+        """No chunk goes on beyond the newest row: its episode is over, though it did not end."""
+        place = (self.written - 1) % self.capacity
+        ended = self.rows.ended.at[place].set(self.rows.ended[place] | (self.written > 0))
+        return Ring(dataclasses.replace(self.rows, ended=ended), self.written)
+
     @property
     def oldest(self) -> Int[Array, ""]:
         """Number of the oldest row still here."""
@@ -117,28 +123,58 @@ class OfflineShare:
         return from_offline, jax.random.randint(key_place, (), 0, jnp.maximum(size, 1))
 
 
+class Drawn(eqx.Module):
+    """Where one sample begins: on which side, at which row of the data set, at which online row."""
+
+    from_offline: Bool[Array, ""]
+    old: Int[Array, ""]
+    new: Int[Array, ""]
+
+
+def choose(
+    key: Key, offline: int, online: tuple[Int[Array, ""], Int[Array, ""]] | None, draw: Draw
+) -> Drawn:
+    """Where the sample of ``key`` begins.
+
+    offline: rows of the data set, 0 where there is none
+    online:  number of the oldest online row and how many there are, or None without a ring
+    """
+    if online is None and not offline:
+        raise InvalidConfig("a replay needs offline rows, a ring of online rows, or both")
+    none = jnp.zeros((), jnp.int32)
+    if online is None:
+        return Drawn(jnp.ones((), bool), jax.random.randint(key, (), 0, offline), none)
+    oldest, held = online
+    if not offline:
+        place = jax.random.randint(key, (), 0, jnp.maximum(held, 1))
+        return Drawn(jnp.zeros((), bool), none, oldest + place)
+    from_offline, place = draw(key, offline, held)
+    old = jnp.where(from_offline, place, 0)
+    return Drawn(from_offline, old, oldest + jnp.where(from_offline, 0, place))
+
+
+def made(
+    drawn: Drawn, old: tuple[Rows, Bool[Array, "h"]] | None, ring: Ring | None, view: View
+) -> Transition:
+    """What ``view`` makes of the window at ``drawn``; ``old`` is that of the data set."""
+    if ring is None:
+        if old is None:
+            raise InvalidConfig("a replay needs offline rows, a ring of online rows, or both")
+        return view(*old)
+    new, new_exists = ring.window(drawn.new, view.horizon)
+    if old is None:
+        return view(new, new_exists)
+    window = jax.tree.map(lambda a, b: jnp.where(drawn.from_offline, a, b), old[0], new)
+    return view(window, jnp.where(drawn.from_offline, old[1], new_exists))
+
+
 def sample(key: Key, offline: Rows | None, ring: Ring | None, view: View, draw: Draw) -> Transition:
     """One transition: a start drawn by ``draw``, its window, and what ``view`` makes of it.
 
     Windows never cross the end of the data set, nor the ring's write head.
     """
-    if ring is None or offline is None:
-        return _one_sided(key, offline, ring, view)
-    held = ring.written - ring.oldest
-    from_offline, place = draw(key, offline.reward.shape[0], held)
-    old, old_exists = offline_window(offline, jnp.where(from_offline, place, 0), view.horizon)
-    number = ring.oldest + jnp.where(from_offline, 0, place)
-    new, new_exists = ring.window(number, view.horizon)
-    window = jax.tree.map(lambda a, b: jnp.where(from_offline, a, b), old, new)
-    return view(window, jnp.where(from_offline, old_exists, new_exists))
-
-
-def _one_sided(key: Key, offline: Rows | None, ring: Ring | None, view: View) -> Transition:
-    if offline is not None:
-        start = jax.random.randint(key, (), 0, offline.reward.shape[0])
-        return view(*offline_window(offline, start, view.horizon))
-    if ring is None:
-        raise InvalidConfig("a replay needs offline rows, a ring of online rows, or both")
-    held = jnp.maximum(ring.written - ring.oldest, 1)
-    start = ring.oldest + jax.random.randint(key, (), 0, held)
-    return view(*ring.window(start, view.horizon))
+    size = 0 if offline is None else offline.reward.shape[0]
+    online = None if ring is None else (ring.oldest, ring.written - ring.oldest)
+    drawn = choose(key, size, online, draw)
+    old = None if offline is None else offline_window(offline, drawn.old, view.horizon)
+    return made(drawn, old, ring, view)

@@ -10,6 +10,7 @@ from flowpolicy.errors import Diverged
 from flowpolicy.readers import read_records
 from flowpolicy.train import checkpoint, durable
 from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.prepare import prepare
@@ -31,6 +32,7 @@ def run(
     record: dict[str, Any] | None = None,
     watch: Watch | None = None,
     start: Trained | None = None,
+    hardware: Hardware | None = None,
 ) -> RunFolder:
     """Trains ``config.agent`` through ``config.phases`` and leaves a run folder at ``out``.
 
@@ -40,11 +42,15 @@ def run(
     the last checkpoint stays in both cases.
     """
     watch = watch or Silent()
-    parts = prepare(config, task, dataset, RunFolder(out), watch, record=record or {}, start=start)
+    hardware = hardware or Hardware()
+    parts = prepare(
+        config, task, dataset, RunFolder(out), watch,
+        record=record or {}, start=start, hardware=hardware,
+    )  # fmt: skip
     loop = Loop(parts)
     if start is not None:
         loop.save()  # nothing else could bring it back
-    return _to_the_end(loop, task, dataset, watch)
+    return _to_the_end(loop, task, dataset, watch, hardware)
 
 
 def resume(
@@ -54,6 +60,7 @@ def resume(
     *,
     watch: Watch | None = None,
     allow_inexact: bool = False,
+    hardware: Hardware | None = None,
 ) -> RunFolder:
     """Goes on with the run in ``out`` from its newest valid checkpoint, or from its beginning.
 
@@ -71,8 +78,12 @@ def resume(
         watch.say(f"{out} is finished; there is nothing to go on with")
         return folder
     attempt = len(rollbacks(folder))
-    loop = reopen(folder, task, dataset, watch, allow_inexact=allow_inexact, attempt=attempt)
-    return _to_the_end(loop, task, dataset, watch)
+    hardware = hardware or Hardware()
+    loop = reopen(
+        folder, task, dataset, watch,
+        allow_inexact=allow_inexact, attempt=attempt, hardware=hardware,
+    )  # fmt: skip
+    return _to_the_end(loop, task, dataset, watch, hardware)
 
 
 def rollbacks(folder: RunFolder) -> list[dict[str, Any]]:
@@ -81,7 +92,9 @@ def rollbacks(folder: RunFolder) -> list[dict[str, Any]]:
     return [line for _, line in read_records(path)[0]] if path.exists() else []
 
 
-def _to_the_end(loop: Loop, task: Task, dataset: Dataset | None, watch: Watch) -> RunFolder:
+def _to_the_end(
+    loop: Loop, task: Task, dataset: Dataset | None, watch: Watch, hardware: Hardware
+) -> RunFolder:
     """Plays ``loop``; where it asks to go back, the newest good checkpoint with other keys."""
     folder = loop.folder
     while True:
@@ -101,4 +114,7 @@ def _to_the_end(loop: Loop, task: Task, dataset: Dataset | None, watch: Watch) -
             with contextlib.suppress(OSError):  # the verdict is raised, whatever the disk says
                 folder.write_status({"state": "diverged", **told})
             raise
-        loop = reopen(folder, task, dataset, watch, allow_inexact=True, attempt=len(lines))
+        loop = reopen(
+            folder, task, dataset, watch,
+            allow_inexact=True, attempt=len(lines), hardware=hardware,
+        )  # fmt: skip

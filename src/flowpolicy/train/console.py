@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from flowpolicy.train.clock import PARTS
 from flowpolicy.train.folder import OWN, EvaluationRow
 
 
@@ -73,9 +74,10 @@ class ConsoleWatch:
         if "time/seconds" in line:
             parts = ", ".join(
                 f"{name} {100 * line[f'time/{name}']:.0f} %"
-                for name in ("environment", "policy", "updates", "rest")
+                for name in (*PARTS, "rest")
+                if line[f"time/{name}"]
             )
-            self.say(f"  the online loop took {line['time/seconds']:.0f} s: {parts}")
+            self.say(f"  the {line['phase']} phase took {line['time/seconds']:.0f} s: {parts}")
 
     def evaluation(self, row: EvaluationRow) -> None:
         """One line, and the bar's current success."""

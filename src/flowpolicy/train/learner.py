@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from flowpolicy.agents.base import Agent
 from flowpolicy.data.replay import Ring
 from flowpolicy.errors import Diverged

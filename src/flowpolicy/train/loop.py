@@ -11,17 +11,20 @@ import jax
 import numpy as np
 
 from flowpolicy.data.replay import Ring
+from flowpolicy.errors import WorkerFailed
 from flowpolicy.train import checkpoint
+from flowpolicy.train.clock import Clock
 from flowpolicy.train.folder import OWN, RunFolder
 from flowpolicy.train.journal import Journal, record_type, to_records
 from flowpolicy.train.keeper import Keeper
-from flowpolicy.train.online import Stepper, Ticker
+from flowpolicy.train.online import Ticker
 from flowpolicy.train.phases import Offline, Online
 from flowpolicy.train.prepare import Parts
 from flowpolicy.train.sentinel import GoBack
+from flowpolicy.train.stepper import Stepper, Taken
 from flowpolicy.train.stop import Halted, StopFlag, Stopped, stop_on_signal
 from flowpolicy.train.versions import platform
-from flowpolicy.types import Metrics, Rows
+from flowpolicy.types import Metrics
 
 
 @dataclasses.dataclass
@@ -43,16 +46,16 @@ class Loop:
         self.like, self._opened = parts.like, parts.opened
         seeds = self.config.seeds
         self.at, self.best = Position(), -1.0
-        self.stepper = (
-            Stepper(parts.envs, seeds, self.config.agent.view.chunk, attempt=self.learner.attempt)
-            if parts.envs
-            else None
-        )
+        self._fleet, self._hardware = parts.fleet, parts.hardware
+        self.stepper = None
+        if parts.fleet is not None and self.config.ring_capacity:
+            chunk = self.config.agent.view.chunk
+            self.stepper = Stepper(parts.fleet, seeds, chunk, attempt=self.learner.attempt)
         self.rings: Ring | None = None
         self.ticker: Ticker | None = None
         self.first = 0
         self.memory: Any = None
-        self.clock: dict[str, float] = {}
+        self.clock = Clock()
         self.blocks: list[Metrics] = []
         self.cuts: list[list[int]] = [[] for _ in seeds]
         kind = record_type(self.like)
@@ -64,11 +67,12 @@ class Loop:
     def go(self) -> RunFolder:
         """From where the run is to its end."""
         with stop_on_signal() as stop:
+            self.clock.start()
             try:
                 for index in range(self.at.phase, len(self.config.phases)):
                     if index > self.at.phase:
                         self.at = Position(index)
-                        self.ticker = None
+                        self.ticker, self.clock = None, Clock()
                     phase = self.config.phases[index]
                     if isinstance(phase, Offline):
                         self.offline(phase, stop)
@@ -95,6 +99,7 @@ class Loop:
             metrics = self.learner.update(None, count)
             self.at.done += count
             self.learner.log("offline", self.at.done, [metrics])
+            self.clock.lap("updates")
             self.watch.advance(self.at.done)
             self._due("offline", phase.steps, stop)
         self._finish("offline", phase.steps, stop)
@@ -105,12 +110,8 @@ class Loop:
         self.learner.begin_online()
         ticker = self.ticker = self._ticker(phase)
         self._due("online", phase.env_steps, stop)
-        if self.at.done < phase.env_steps:
-            while self.at.done < phase.env_steps:
-                self._tick(ticker, phase, stop)
-            shares = {"phase": "online", "step": phase.env_steps, **ticker.clock.shares()}
-            self.folder.append_metrics([shares])
-            self.watch.metrics(shares)
+        while self.at.done < phase.env_steps:
+            self._tick(ticker, phase, stop)
         self._finish("online", phase.env_steps, stop)
 
     def _tick(self, ticker: Ticker, phase: Online, stop: StopFlag) -> None:
@@ -121,11 +122,10 @@ class Loop:
         full = len(self.blocks) * ticker.per_tick >= self.config.block
         if self.blocks and (full or self.at.done >= phase.env_steps):
             jax.block_until_ready(self.blocks)
-            ticker.clock.lap("updates")
+            self.clock.lap("updates")
             self.learner.log("online", self.at.done, self.blocks)
             self.blocks = []
         self.watch.advance(self.at.done)
-        ticker.clock.rest()
         if self.at.done < phase.env_steps:
             self._due("online", phase.env_steps, stop)
 
@@ -143,34 +143,45 @@ class Loop:
             self.rings,
             chunk=self.config.agent.view.chunk,
             first=self.first,
-            report=lambda lines: self.folder.append_metrics(
-                {"phase": "online", **line} for line in lines
-            ),
+            clock=self.clock,
+            overlap=self._hardware.overlap,
             made=self._keep_rows,
         )
         if self.memory is not None:
             ticker.explorer.memory, self.memory = self.memory, None
-        ticker.clock.restore(self.clock)
-        self.clock = {}
         return ticker
 
-    def _keep_rows(self, rows: Rows, counts: np.ndarray) -> None:
+    def _keep_rows(self, taken: Taken) -> None:
         if self.learner.sentinel is not None:
-            self.learner.sentinel.saw(np.asarray(rows.reward), counts)
-        for i, (rows_of, count) in enumerate(zip(self.journals, counts, strict=True)):
-            one = jax.tree.map(lambda x, i=i: x[i], rows)
+            self.learner.sentinel.saw(np.asarray(taken.rows.reward), taken.counts)
+        for i, (rows_of, count) in enumerate(zip(self.journals, taken.counts, strict=True)):
+            one = jax.tree.map(lambda x, i=i: x[i], taken.rows)
             rows_of.append(to_records(rows_of.kind, one, int(count)))
+        for i in taken.lost:
+            self.episode_lost(i)
+        told = [*taken.ended, *({"seed": self.config.seeds[i], "lost": 1.0} for i in taken.lost)]
+        if told:
+            self.folder.append_metrics({"phase": "online", **line} for line in told)
+
+    def episode_lost(self, i: int) -> None:
+        """The i-th seed's episode ends where its rows do."""
+        if self.journals[i].rows:
+            self.cuts[i].append(self.journals[i].rows - 1)
 
     def _due(self, kind: str, total: int, stop: StopFlag) -> None:
         """Saves, stops or evaluates, where it is time to.
 
         Saving comes first: a run that goes on from here finds the evaluation due again.
         """
+        self.clock.rest()
         self.keeper.poll()
+        if self._fleet is not None and self._fleet.trouble:
+            raise self._broken(self._fleet.trouble)
         every = self.config.checkpoint_every
         due = self.learner.updates // every > self._saved_updates // every
         if due and not self.learner.flawed:
             self.save()
+            self.clock.lap("checkpoint")
         if stop:
             raise self._stopped(stop)
         every = self.config.evaluation.every
@@ -182,8 +193,18 @@ class Loop:
             self.at.evaluated = self.at.done // every
 
     def _finish(self, kind: str, total: int, stop: StopFlag) -> None:
+        self.clock.rest()
         self.save()
+        self.clock.lap("checkpoint")
         self._examine(kind, total, self.config.evaluation.final_episodes, stop)
+        shares = {"phase": kind, "step": total, **self.clock.shares()}
+        self.folder.append_metrics([shares])
+        self.watch.metrics(shares)
+
+    def _broken(self, what: str) -> WorkerFailed:
+        path = self.save(checkpoint.STOP)
+        self.keeper.wait()
+        return WorkerFailed(f"{what}; checkpoint written to {path}, resume goes on from it")
 
     def _stopped(self, stop: StopFlag) -> Stopped:
         number = stop.signal or 0
@@ -204,6 +225,9 @@ class Loop:
             rows = self.examiner(self.learner, kind, step, episodes, self.watch, stop)
         except Halted:
             raise self._stopped(stop) from None
+        if self._fleet is not None and self._fleet.trouble:
+            raise self._broken(self._fleet.trouble)
+        self.clock.lap("evaluation")
         success = float(np.mean([row.success for row in rows if row.refiner == OWN]))
         if success > self.best:
             self.best = success
@@ -228,7 +252,7 @@ class Loop:
             cuts=self.cuts,
             journals=journals,
             logs=self.folder.logs(),
-            clock={} if self.ticker is None else self.ticker.clock.state(),
+            clock=self.clock.state(),
             guard={} if self.learner.sentinel is None else self.learner.sentinel.state(),
             flawed=self.learner.flawed,
         )

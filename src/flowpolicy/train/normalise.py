@@ -40,6 +40,25 @@ class Identity:
         return Normaliser(None, None)
 
 
+@register("min_max")
+@dataclasses.dataclass(frozen=True)
+class MinMax:
+    """The least and the greatest value over the offline rows become -1 and 1."""
+
+    floor: float = 1e-3
+    """Smallest half range divided by, in the observation's own units."""
+
+    def fit(self, rows: Rows | None) -> Normaliser:
+        """A normaliser fitted to ``rows``; the identity where there are none."""
+        if rows is None:
+            return Normaliser(None, None)
+        low = jax.tree.map(lambda x: np.min(x, 0).astype(np.float64), rows.obs)
+        high = jax.tree.map(lambda x: np.max(x, 0).astype(np.float64), rows.obs)
+        half = jax.tree.map(lambda a, b: np.maximum((b - a) / 2.0, self.floor), low, high)
+        middle = jax.tree.map(lambda a, b: (a + b) / 2.0, low, high)
+        return Normaliser(_like(middle, rows), _like(half, rows))
+
+
 @register("standardise")
 @dataclasses.dataclass(frozen=True)
 class Standardise:
@@ -58,3 +77,7 @@ class Standardise:
             rows.obs,
         )
         return Normaliser(mean, std)
+
+
+def _like(tree: Observation, rows: Rows) -> Observation:
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), tree, rows.obs)

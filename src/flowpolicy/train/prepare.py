@@ -7,10 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from flowpolicy.data.dataset import Dataset
-from flowpolicy.envs.base import Env
+from flowpolicy.envs.fleet import Fleet, Local
+from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.train.evaluate import Examiner
+from flowpolicy.train.evaluate import Examiner, slots
 from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.phases import Online, RunConfig
@@ -22,14 +24,19 @@ from flowpolicy.types import Rows, Spec
 
 @dataclasses.dataclass
 class Parts:
-    """The parts of one run. ``opened`` gives back what they hold: environments, the lock."""
+    """The parts of one run. ``opened`` gives back what they hold: environments, the lock.
+
+    fleet: the environments, first one per seed for collecting, then those of evaluations; None
+           where the task has none that is needed
+    """
 
     config: RunConfig
     folder: RunFolder
     watch: Watch
     learner: Learner
     examiner: Examiner | None
-    envs: list[Env]
+    fleet: Fleet | None
+    hardware: Hardware
     like: Rows
     opened: contextlib.ExitStack
 
@@ -44,6 +51,7 @@ def prepare(
     record: dict[str, Any] | None,
     start: Trained | None,
     attempt: int = 0,
+    hardware: Hardware,
 ) -> Parts:
     """Opens environments and builds the learner.
 
@@ -58,11 +66,10 @@ def prepare(
     online = any(isinstance(phase, Online) for phase in config.phases)
     rows = None if dataset is None else dataset.rows
     with contextlib.ExitStack() as opened:
-        envs = []
-        for _ in config.seeds if online else ():
-            envs.append(task.env())
-            opened.callback(envs[-1].close)
-        spec = _spec(dataset, envs, config.offline_updates)
+        fleet = _fleet(config, task, hardware, watch) if online or task.playable else None
+        if fleet is not None:
+            opened.callback(fleet.close)
+        spec = _spec(dataset, fleet if online else None, config.offline_updates)
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
         if record is not None:
@@ -79,17 +86,30 @@ def prepare(
             start=None if start is None else start.agents,
             attempt=attempt,
         )
-        examiner = Examiner(task, config, normaliser, folder) if task.playable else None
-        if examiner is not None:
-            opened.callback(examiner.close)
+        examiner = None
+        if fleet is not None and task.playable:
+            examiner = Examiner(fleet, config, normaliser, folder)
         like = rows or blank_rows(spec)
-        return Parts(config, folder, watch, learner, examiner, envs, like, opened.pop_all())
+        held = opened.pop_all()
+        return Parts(config, folder, watch, learner, examiner, fleet, hardware, like, held)
 
 
-def _spec(dataset: Dataset | None, envs: list[Env], updates: int) -> Spec:
-    sides = [
-        (side.obs_shape, side.action_size) for side in (dataset, *envs[:1]) if side is not None
-    ]
+def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> Fleet:
+    if not hardware.workers:
+        return Local(task.env)
+    return Workers(
+        task.env,
+        len(config.seeds) + slots(config.evaluation, len(config.seeds)),
+        workers=hardware.workers,
+        most=config.agent.view.chunk,
+        say=watch.say,
+    )
+
+
+def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
+    sides = [] if dataset is None else [(dataset.obs_shape, dataset.action_size)]
+    if fleet is not None:
+        sides.append((fleet.shape.obs, fleet.shape.action))
     if len(sides) == 2 and sides[0] != sides[1]:
         raise InvalidConfig(
             "data and environment differ in (observation shape, action size): "

@@ -16,6 +16,7 @@ from flowpolicy.errors import CorruptFile, Inexact, MissingData
 from flowpolicy.train import checkpoint, durable, journal
 from flowpolicy.train.checkpoint import Contents
 from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.journal import ENDED, record_type, to_rows
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.loop import Loop, Position
@@ -35,6 +36,7 @@ def reopen(
     *,
     allow_inexact: bool,
     attempt: int,
+    hardware: Hardware,
 ) -> Loop:
     """The run in ``folder`` where its newest valid checkpoint is, or at its beginning.
 
@@ -61,6 +63,7 @@ def reopen(
             record=None,
             start=None if found is None else found.trained,
             attempt=attempt,
+            hardware=hardware,
         )
         parts.opened.callback(opened.pop_all().close)
     loop = Loop(parts)
@@ -151,7 +154,8 @@ def restore(loop: Loop, found: Found) -> list[str]:
         journal.cut(rows.folder, rows.kind, segments)
         rows.go_on(segments)
     loop.at, loop.first, loop.best = Position(**meta["position"]), meta["first"], meta["best"]
-    loop.clock, loop.cuts = meta["clock"], meta["cuts"]
+    loop.clock.restore(meta["clock"])
+    loop.cuts = meta["cuts"]
     loop.learner.restore(found.trained.agents, meta)
     loop.blocks = _blocks(arrays)
     blank = jax.tree.map(
@@ -167,8 +171,8 @@ def restore(loop: Loop, found: Found) -> list[str]:
     troubles, lost = [], []
     if loop.stepper is not None and meta["stepper"]:
         troubles, lost = loop.stepper.restore(meta["stepper"], _recorded(loop, arrays))
-    for i in lost:  # its episode ends where the rows do
-        loop.cuts[i].append(loop.journals[i].rows - 1)
+    for i in lost:
+        loop.episode_lost(i)
     if any(rows.rows for rows in loop.journals):
         records = [records for records, _ in found.rows]
         loop.rings = _rings(loop, records)

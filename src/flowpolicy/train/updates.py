@@ -78,6 +78,7 @@ class Updater:
         self._guard = guard
         self._update = jax.jit(self._block, static_argnames="count", donate_argnums=0)
         self._insert = jax.jit(self._insert_rows, donate_argnums=0)
+        self._cut = jax.jit(self._cut_rings, donate_argnums=0)
 
     def update(
         self,
@@ -100,9 +101,13 @@ class Updater:
             jnp.asarray(alive), bounds, count=count,
         )  # fmt: skip
 
-    def insert(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
-        """Appends the first ``counts`` of each seed's ``rows`` to its ring."""
-        return self._insert(rings, rows, counts)
+    def insert(self, rings: Ring, rows: Rows, counts: np.ndarray) -> Ring:
+        """Appends the first ``counts`` (seeds,) of each seed's ``rows`` to its ring."""
+        return self._insert(rings, *jax.device_put((rows, counts.astype(np.int32))))
+
+    def cut(self, rings: Ring, which: np.ndarray) -> Ring:
+        """No chunk goes on beyond the newest row of the seeds that ``which`` (seeds,) names."""
+        return self._cut(rings, jnp.asarray(which))
 
     def ring(self, like: Rows, capacity: int) -> Ring:
         """Empty rings, one per seed."""
@@ -111,6 +116,12 @@ class Updater:
 
     def _insert_rows(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
         return over_seeds(Ring.insert, (0, 0, 0), self._seeds)(rings, rows, counts)
+
+    def _cut_rings(self, rings: Ring, which: Bool[Array, "seeds"]) -> Ring:
+        def one(ring: Ring, which: Bool[Array, ""]) -> Ring:
+            return jax.tree.map(lambda new, old: jnp.where(which, new, old), ring.cut(), ring)
+
+        return over_seeds(one, (0, 0), self._seeds)(rings, which)
 
     def _block(
         self,
@@ -199,15 +210,17 @@ def _block_of(
 Act = Callable[[Key, Observation, Memory], tuple[Float[Array, "d"], Memory]]
 
 
-def acting(agent_act: Callable[[Agent], Act], normaliser: Normaliser) -> Callable[..., Any]:
-    """A compiled policy call for several environments of one agent.
+def acting(
+    agent_act: Callable[[Agent], Act], normaliser: Normaliser, seeds: int
+) -> Callable[..., Any]:
+    """A compiled policy call for several environments of each of several agents.
 
     ``agent_act`` picks what to call: ``lambda agent: agent.explore``, or a refiner in its place.
-    The result is called as ``call(agent, keys, obs, memory)``; keys, obs and memory carry an axis
-    of environments.
+    The result is called as ``call(agents, keys, obs, memory)``; all carry an axis of seeds, and
+    keys, obs and memory one of environments after it.
     """
 
-    def call(agent: Agent, keys: Keys, obs: Observation, memory: Memory) -> Any:
+    def one(agent: Agent, keys: Keys, obs: Observation, memory: Memory) -> Any:
         return jax.vmap(lambda k, o, m: agent_act(agent)(k, normaliser(o), m))(keys, obs, memory)
 
-    return jax.jit(call)
+    return jax.jit(over_seeds(one, (0, 0, 0, 0), seeds))

@@ -1,0 +1,95 @@
+"""Several environments of one task, stepped together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from flowpolicy.envs.base import Env, Step
+from flowpolicy.types import Observation
+
+
+class Shape(NamedTuple):
+    """What the environments of a fleet have in common; see ``Env``."""
+
+    name: str
+    obs: Any
+    action: int
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Environments by number, from 0; each is made when it is first used."""
+
+    @property
+    def shape(self) -> Shape:
+        """What they have in common."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the fleet must not be used any more; empty as long as it may."""
+        ...
+
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, Observation]:
+        """Starts an episode in every environment that is named; its first observation."""
+        ...
+
+    def play(self, actions: Mapping[int, np.ndarray]) -> dict[int, list[Step] | None]:
+        """Executes actions (k, size) in every environment that is named, up to the episode's end.
+
+        None where the environment was lost on the way, with its episode: nothing of these actions
+        counts, and the next call for it must be ``reset``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what the environments hold."""
+        ...
+
+
+def play_one(env: Env, actions: np.ndarray) -> list[Step]:
+    """Executes ``actions`` (k, size) one after the other, up to the episode's end."""
+    steps: list[Step] = []
+    for action in actions:
+        steps.append(env.step(action))
+        if steps[-1].terminated or steps[-1].truncated:
+            break
+    return steps
+
+
+class Local:
+    """Environments in this process, one after the other."""
+
+    trouble = ""
+
+    def __init__(self, make: Callable[[], Env]) -> None:
+        """``make`` gives a new environment."""
+        self._make = make
+        self._envs: dict[int, Env] = {}
+
+    def env(self, i: int) -> Env:
+        """The i-th."""
+        if i not in self._envs:
+            self._envs[i] = self._make()
+        return self._envs[i]
+
+    @property
+    def shape(self) -> Shape:
+        """What they have in common; the first one is made for it."""
+        env = self.env(0)
+        return Shape(env.name, env.obs_shape, env.action_size)
+
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, Observation]:
+        """See ``Fleet``."""
+        return {i: self.env(i).reset(seed) for i, seed in seeds.items()}
+
+    def play(self, actions: Mapping[int, np.ndarray]) -> dict[int, list[Step] | None]:
+        """See ``Fleet``; none is ever lost."""
+        return {i: play_one(self.env(i), some) for i, some in actions.items()}
+
+    def close(self) -> None:
+        """Closes all that were made."""
+        for env in self._envs.values():
+            env.close()
+        self._envs = {}

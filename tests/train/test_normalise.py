@@ -1,0 +1,43 @@
+"""Normalisers of observations against numpy's own least, greatest, mean and deviation."""
+
+import jax
+import numpy as np
+import pytest
+
+from flowpolicy import parts
+from flowpolicy.train.normalise import Identity, MinMax, Standardise
+from flowpolicy.types import Rows
+
+
+def _rows(rows: int = 50) -> Rows:
+    draws = np.random.default_rng(0)
+    obs = {
+        "a": (draws.normal(size=(rows, 3)) * [1, 20, 0] + [5, -3, 7]).astype(np.float32),
+        "b": draws.uniform(size=rows).astype(np.float32),
+    }
+    no, zero = np.zeros(rows, bool), np.zeros(rows, np.float32)
+    return Rows(obs, np.zeros((rows, 1), np.float32), zero, no, no, obs)
+
+
+def test_least_and_greatest_become_the_box():
+    rows = _rows()
+    seen = MinMax().fit(rows)(jax.tree.map(jax.numpy.asarray, rows.obs))
+    moving, still = np.asarray(seen["a"])[:, :2], np.asarray(seen["a"])[:, 2]
+    np.testing.assert_allclose(moving.min(axis=0), -1, atol=1e-6)
+    np.testing.assert_allclose(moving.max(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(still, 0)  # an entry that never moves is divided by the floor
+    assert np.asarray(seen["b"]).min() == pytest.approx(-1, abs=1e-6)
+
+
+def test_mean_and_deviation():
+    rows = _rows()
+    seen = Standardise().fit(rows)(jax.tree.map(jax.numpy.asarray, rows.obs))
+    np.testing.assert_allclose(np.asarray(seen["a"])[:, :2].mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(seen["a"])[:, :2].std(axis=0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normaliser", [Identity(), Standardise(), MinMax(floor=0.5)])
+def test_without_rows_nothing_is_done_and_names_come_back(normaliser):
+    obs = {"a": np.ones(3)}
+    assert normaliser.fit(None)(obs) is obs
+    assert parts.parse(parts.describe(normaliser)) == normaliser
