@@ -16,6 +16,7 @@ from flowpolicy.report import read_run, terminal_curve
 from flowpolicy.runs.own import OwnData
 from flowpolicy.train import sinks
 from flowpolicy.train.console import ConsoleWatch
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Offline, RunConfig
 from flowpolicy.train.watch import Silent, Watch
 
@@ -53,6 +54,12 @@ class TrainOptions:
     an environment only the offline phases are left; --task 'own_data(path=...)' says more."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Without jit and scan, so that breakpoints work; slow."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -79,7 +86,12 @@ def train(arguments: list[str]) -> int:
     mode = api.debug() if options.debug else contextlib.nullcontext()
     with mode:
         run = api.train(
-            name, seeds=options.seeds, out=out, watch=_watch(options, out, name), **given
+            name,
+            seeds=options.seeds,
+            out=out,
+            watch=_watch(options, out, name),
+            hardware=_hardware(options),
+            **given,
         )
     _say_end(run, options)
     return 0
@@ -108,6 +120,12 @@ class ResumeOptions:
     """The run's folder."""
     allow_inexact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on although the result will not be, to the bit, that of a run never interrupted."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -120,9 +138,22 @@ def resume(arguments: list[str]) -> int:
     """Goes on with a run, as if it had not been stopped, and prints its curve."""
     options = tyro.cli(ResumeOptions, prog="flowpolicy resume", args=arguments)
     watch = _watch(options, options.run, options.run.name)
-    run = api.resume(options.run, watch=watch, allow_inexact=options.allow_inexact)
+    run = api.resume(
+        options.run,
+        watch=watch,
+        allow_inexact=options.allow_inexact,
+        hardware=_hardware(options),
+    )
     _say_end(run, options)
     return 0
+
+
+def _hardware(options: TrainOptions | ResumeOptions) -> Hardware:
+    return Hardware(
+        workers=options.workers,
+        seed_devices=options.seed_devices,
+        batch_devices=options.batch_devices,
+    )
 
 
 def _watch(options: Telling, out: Path, name: str) -> Watch:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets.embed import Fourier, Plain
+from flowpolicy.nets.product import product
 from flowpolicy.parts import register
 from flowpolicy.types import Key, Observation, Scalar, Spec, Vector, flatten_obs
 
@@ -42,7 +43,7 @@ class MixLinear(eqx.Module):
         """Maps one sample, one vector per block."""
         total = self.bias
         for x, weight in zip(inputs, self.weights, strict=True):
-            total = total + x @ weight
+            total = total + product(x, weight)
         return total
 
 
@@ -60,7 +61,7 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[Array, "in"]) -> Float[Array, "out"]:
         """Maps one sample."""
-        return x @ self.weight + self.bias
+        return product(x, self.weight) + self.bias
 
 
 class MLP(eqx.Module):

@@ -13,6 +13,7 @@ from flowpolicy.agents.base import Agent
 from flowpolicy.data.replay import Ring
 from flowpolicy.errors import Diverged
 from flowpolicy.train.checkpoint import to_arrays
+from flowpolicy.train.devices import Devices
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
@@ -40,6 +41,7 @@ class Learner:
         watch: Watch,
         start: Agent | None = None,
         attempt: int = 0,
+        devices: Devices,
     ) -> None:
         """Initialises one agent per seed and moves the offline rows to the device.
 
@@ -56,7 +58,10 @@ class Learner:
             batch=config.batch,
             seeds=len(config.seeds),
             guard=config.guard,
+            precision=config.precision,
+            devices=devices,
         )
+        self.devices = devices
         self._pending: list[tuple[np.ndarray, Report]] = []
         self.sentinel: Sentinel | None = None
         if config.guard is not None:
@@ -64,7 +69,7 @@ class Learner:
                 config, config.guard, rows, folder=folder, watch=watch, attempt=attempt
             )
         init = jax.jit(jax.vmap(lambda key: config.agent.init(key, spec)))
-        self.agents: Agent = (
+        self.agents: Agent = devices.by_seed(
             start if start is not None else init(stream_keys(config.seeds, Stream.INIT))
         )
         self.updates, self.online, self.attempt = 0, False, attempt
@@ -196,7 +201,8 @@ class Learner:
 
     def restore(self, agents: Agent, meta: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self.agents, self.updates, self.online = agents, meta["updates"], meta["online"]
+        self.agents = self.devices.by_seed(agents)
+        self.updates, self.online = meta["updates"], meta["online"]
         self.made = np.asarray(meta["made"], np.int64)
         self._started = time.perf_counter() - meta["seconds"]
 

@@ -285,7 +285,7 @@ class Loop:
             "seconds": learner.seconds,
             "env_steps": said.get("env_steps", []),
             "stepper": said,
-            "platform": platform(),
+            "platform": platform() | learner.devices.record,
             **more,
         }
         return checkpoint.Contents(learner.state(), checkpoint.to_arrays(loop), meta)

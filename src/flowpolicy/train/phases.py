@@ -1,7 +1,7 @@
 """Phases and the configuration of a run, as data."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from flowpolicy.data.replay import Draw, UniformDraw
 from flowpolicy.errors import InvalidConfig
@@ -98,6 +98,10 @@ class RunConfig:
     """One agent, ring and environment each, trained side by side."""
     batch: int = 256
     """Samples per update."""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """To what the inputs of the updates' matrix products are rounded; sums, parameters and acting
+    stay float32. "tensorfloat32" (10 bits of mantissa) is float32 where a device has none,
+    "bfloat16" has 7. The papers' codes leave it to JAX's default, which differs by device."""
     capacity: int = 0
     """Online rows a ring holds; 0 for all rows the online phases make."""
     draw: Draw = UniformDraw()

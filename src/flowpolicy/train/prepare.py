@@ -10,6 +10,8 @@ from flowpolicy.data.dataset import Dataset
 from flowpolicy.envs.fleet import Fleet, Local
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.train import memory
+from flowpolicy.train.devices import Devices
 from flowpolicy.train.evaluate import Examiner, slots
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
@@ -65,6 +67,7 @@ def prepare(
         raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
     online = any(isinstance(phase, Online) for phase in config.phases)
     rows = None if dataset is None else dataset.rows
+    devices = Devices(hardware, len(config.seeds), config.batch)
     with contextlib.ExitStack() as opened:
         fleet = _fleet(config, task, hardware, watch) if online or task.playable else None
         if fleet is not None:
@@ -72,6 +75,8 @@ def prepare(
         spec = _spec(dataset, fleet if online else None, config.offline_updates)
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
+        like = rows or blank_rows(spec)
+        memory.check(config, spec, rows, like, hardware.seed_devices)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
             told = {"task": task.name, "data": None if dataset is None else dataset.record}
@@ -85,11 +90,11 @@ def prepare(
             watch=watch,
             start=None if start is None else start.agents,
             attempt=attempt,
+            devices=devices,
         )
         examiner = None
         if fleet is not None and task.playable:
             examiner = Examiner(fleet, config, normaliser, folder)
-        like = rows or blank_rows(spec)
         held = opened.pop_all()
         return Parts(config, folder, watch, learner, examiner, fleet, hardware, like, held)
 

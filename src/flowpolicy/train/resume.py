@@ -15,6 +15,7 @@ from flowpolicy.data.replay import Ring
 from flowpolicy.errors import CorruptFile, Inexact, MissingData
 from flowpolicy.train import checkpoint, durable, journal
 from flowpolicy.train.checkpoint import Contents
+from flowpolicy.train.devices import Devices
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.journal import ENDED, record_type, to_rows
@@ -53,7 +54,8 @@ def reopen(
         like = dataset.rows if dataset is not None else blank_rows(folder.spec())
         found = _newest(folder, config, like, watch)
         if found is not None:
-            _tell(_differences(found.contents), watch, allow_inexact)
+            devices = Devices(hardware, len(config.seeds), config.batch)
+            _tell(_differences(found.contents, devices), watch, allow_inexact)
         parts = prepare(
             config,
             task,
@@ -122,9 +124,9 @@ def _newest(folder: RunFolder, config: RunConfig, like: Rows, watch: Watch) -> F
     return found
 
 
-def _differences(contents: Contents) -> list[str]:
+def _differences(contents: Contents, devices: Devices) -> list[str]:
     """What of the machine and its software is not what it was."""
-    then, now = contents.meta["platform"], platform()
+    then, now = contents.meta["platform"], platform() | devices.record
     return [
         f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
         for name in sorted({*then, *now})
@@ -218,4 +220,5 @@ def _rings(loop: Loop, records: list[np.ndarray]) -> Ring:
             if number >= rows.rows - held:
                 places[ENDED][number % capacity] = True
         rings.append(Ring(to_rows(places, loop.like), jnp.int32(rows.rows)))
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *rings)
+    many = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *rings)
+    return loop.learner.devices.by_seed(many)

@@ -16,13 +16,18 @@ from jaxtyping import Array, Bool, Float, Int
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.chunk import View
 from flowpolicy.data.replay import Draw, Ring, sample
+from flowpolicy.train.devices import Devices
 from flowpolicy.train.guards import Bounds, Guard, Report, examine
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.types import Key, Keys, Metrics, Observation, Rows, Transition
 
 
 def over_seeds(
-    function: Callable[..., Any], axes: tuple[int | None, ...], seeds: int
+    function: Callable[..., Any],
+    axes: tuple[int | None, ...],
+    seeds: int,
+    devices: Devices | None = None,
 ) -> Callable[..., Any]:
     """``function`` mapped over the leading seed axis of the arguments marked 0.
 
@@ -30,7 +35,8 @@ def over_seeds(
     slower than a plain one on some back ends.
     """
     if seeds > 1:
-        return jax.vmap(function, in_axes=axes)
+        name = None if devices is None else devices.seed_axis
+        return jax.vmap(function, in_axes=axes, spmd_axis_name=name)
 
     def alone(*arguments: Any) -> Any:
         taken = [
@@ -70,9 +76,18 @@ class Updater:
         batch: int,
         seeds: int,
         guard: Guard | None = None,
+        precision: str = "float32",
+        devices: Devices | None = None,
     ) -> None:
-        """Moves the offline rows to the device."""
-        self._offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
+        """Moves the offline rows to the device.
+
+        precision: of the updates' matrix products, see ``RunConfig``
+        """
+        self._devices = devices or Devices(Hardware(), seeds, batch)
+        self._precision = precision
+        self._offline = None
+        if offline is not None:
+            self._offline = self._devices.everywhere(jax.tree.map(jnp.asarray, offline))
         self._normaliser = normaliser
         self._view, self._draw, self._batch, self._seeds = view, draw, batch, seeds
         self._guard = guard
@@ -112,7 +127,8 @@ class Updater:
     def ring(self, like: Rows, capacity: int) -> Ring:
         """Empty rings, one per seed."""
         ring = Ring.create(like, capacity)
-        return jax.tree.map(lambda x: jnp.repeat(x[None], self._seeds, axis=0), ring)
+        many = jax.tree.map(lambda x: jnp.repeat(x[None], self._seeds, axis=0), ring)
+        return self._devices.by_seed(many)
 
     def _insert_rows(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
         return over_seeds(Ring.insert, (0, 0, 0), self._seeds)(rings, rows, counts)
@@ -155,7 +171,8 @@ class Updater:
 
             def step(agent: Agent, number: Int[Array, ""]) -> tuple[Agent, Any]:
                 batch, key_update = drawn(number)
-                agent, metrics = agent.update(key_update, batch)
+                with jax.default_matmul_precision(self._precision):
+                    agent, metrics = agent.update(key_update, batch)
                 if self._guard is None or bounds is None:
                     return agent, (metrics, jnp.int32(0))
                 agent, metrics, faults = examine(self._guard, bounds, agent, batch, metrics)
@@ -170,13 +187,15 @@ class Updater:
 
         ring_axis = None if rings is None else 0
         axes = (0, ring_axis, 0, 0, 0, None if bounds is None else 0)
-        return over_seeds(one_seed, axes, self._seeds)(agents, rings, keys, first, alive, bounds)
+        mapped = over_seeds(one_seed, axes, self._seeds, self._devices)
+        return mapped(agents, rings, keys, first, alive, bounds)
 
     def _transitions(
         self, key: Key, *, offline: Rows | None, ring: Ring | None, normaliser: Normaliser
     ) -> Transition:
         keys = jax.random.split(key, self._batch)
         batch = jax.vmap(lambda k: sample(k, offline, ring, self._view, self._draw))(keys)
+        batch = self._devices.by_sample(batch)
         return Transition(
             normaliser(batch.obs),
             batch.action,

@@ -1,0 +1,56 @@
+"""What a mesh of eight devices computes, written down for ``test_devices`` to look at.
+
+A program of its own, for JAX_NUM_CPU_DEVICES: the number is fixed when JAX first uses them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from small_runs import OFFLINE, QUIET, agents, train
+
+import flowpolicy as fp
+from flowpolicy.errors import InvalidConfig
+from quick import quick_compilation
+
+SETTINGS = {
+    "seeds": (1, 2, 3, 4),
+    "phases": (*OFFLINE, fp.Online(20, start_after=0, random_steps=20)),
+    "evaluation": QUIET,
+}
+
+
+def apart(one, other):
+    """The largest relative difference between two runs' agents."""
+    pairs = zip(jax.tree.leaves(agents(one)), jax.tree.leaves(agents(other)), strict=True)
+    return max(float(np.max(np.abs(np.float32(a) - b) / (1 + np.abs(b)))) for a, b in pairs)
+
+
+def refused(folder, **hardware):
+    try:
+        train(folder, hardware=fp.Hardware(**hardware), **SETTINGS)
+    except InvalidConfig as error:
+        return str(error)
+    return ""
+
+
+def main(folder):
+    found = {"devices": len(jax.devices())}
+    plain = train(folder / "plain", **SETTINGS)
+    for seeds, batch in ((4, 1), (2, 4), (1, 8)):
+        name = f"{seeds} x {batch}"
+        hardware = fp.Hardware(seed_devices=seeds, batch_devices=batch)
+        run = train(folder / name, hardware=hardware, **SETTINGS)
+        found[name] = apart(run, plain)
+        found[f"{name} mesh"] = run.load()[1]["platform"]["mesh"]
+    found["many"] = refused(folder / "many", seed_devices=4, batch_devices=8)
+    found["seeds"] = refused(folder / "seeds", seed_devices=3)
+    found["batch"] = refused(folder / "batch", batch_devices=3)
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    with quick_compilation():
+        main(Path(sys.argv[1]))
