@@ -61,6 +61,16 @@ def test_an_algorithm_from_outside_the_package_learns_and_loads(
     assert min(sum(a[0] for a in actions), sum(a[1] for a in actions)) / 64 > 0.15
 
 
+@pytest.mark.parametrize("number", range(len(blocks("docs/your_data.md"))))
+def test_own_data_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's first program ends in the robot's units, the second plays in them."""
+    monkeypatch.chdir(tmp_path)
+    space = run_block(blocks("docs/your_data.md")[number], tmp_path)
+    if "degrees" in space:
+        assert space["degrees"].shape == (4, 2)
+        assert 1.0 < abs(space["degrees"]).max() <= 40.0
+
+
 def test_the_closed_form_s_example_is_right(tmp_path: Path) -> None:
     """The numbers in its comments are checked by the block itself; here to two digits."""
     (text,) = blocks("docs/closed_form.md")
@@ -71,7 +81,7 @@ def test_the_closed_form_s_example_is_right(tmp_path: Path) -> None:
 
 def test_documents_name_files_that_exist() -> None:
     """Relative links of the documents lead somewhere."""
-    pages = ("tour", "notation", "add_an_algorithm", "closed_form", "resume", "deploy")
+    pages = ("tour", "notation", "add_an_algorithm", "closed_form", "resume", "deploy", "your_data")
     for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):

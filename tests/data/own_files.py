@@ -1,10 +1,16 @@
 """Small files in other people's layouts, written by the libraries that write theirs."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from flowpolicy.data.foreign import read_foreign
+from flowpolicy.errors import CorruptFile, FlowPolicyError
+from flowpolicy.readers import Limits
 
 LENGTHS = (10, 12, 8)
 ROWS = sum(LENGTHS)
@@ -110,3 +116,23 @@ def write_own_npz(path: Path, **change: Any) -> dict[str, np.ndarray]:
     }
     np.savez(path, **{k: v for k, v in {**arrays, **change}.items() if v is not None})
     return rows
+
+
+def refused(source: Path, says: str, kind: type[FlowPolicyError] = CorruptFile, **how: Any) -> str:
+    """The error is of that kind and names the source; the source stays and nothing else does."""
+    before = _sum(source)
+    out = source.parent / "unpacked" / "columns"
+    out.parent.mkdir(exist_ok=True)
+    what = "lerobot" if source.is_dir() else "robomimic"
+    with pytest.raises(kind, match=says) as caught:
+        read_foreign(what, source, out, how.pop("options", {}), Limits(**how))
+    assert type(caught.value) is kind
+    assert str(source) in str(caught.value)
+    assert list(out.parent.iterdir()) == []
+    assert _sum(source) == before
+    return str(caught.value)
+
+
+def _sum(source: Path) -> str:
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()

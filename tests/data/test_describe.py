@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_files import LENGTHS, write_own_npz
 
+from data.own_files import LENGTHS, write_own_npz
 from flowpolicy.cli import main
 from flowpolicy.data.actions import ActionMinMax
 from flowpolicy.data.check import examine

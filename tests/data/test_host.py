@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from own_files import write_own_npz
 
+from data.own_files import write_own_npz
 from flowpolicy.data.ahead import Ahead
 from flowpolicy.data.chunk import ChunkView, ShorterReturnView
 from flowpolicy.data.dataset import Dataset

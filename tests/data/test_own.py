@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from own_files import LENGTHS, write_hdf5, write_lerobot, write_own_npz
 
+from data.own_files import LENGTHS, write_hdf5, write_lerobot, write_own_npz
 from flowpolicy.data.actions import ActionMeanStd, ActionMinMax
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.own import convert, kind, load_data

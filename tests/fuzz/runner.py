@@ -43,11 +43,12 @@ def _run(name: str, folder: Path, numbers: range) -> dict[str, Any]:
     touched = _peak()
     counts = {"refused": 0, "read": 0}
     wrong: list[str] = []
+    numbers = range(numbers.start, numbers.stop, target.every)
     for number in numbers:
         damaged = target.damage(Random(f"{name} {number}"), content)
         (folder / target.victim).unlink()  # truncating it would wait for the disk
         (folder / target.victim).write_bytes(damaged)
-        if number % 10 == 0:
+        if number % 10 == 0 and target.every == 1:  # other processes have limits of their own
             faulthandler.dump_traceback_later(SECONDS, exit=True)
         outcome, trouble = _attack(target, folder, original)
         counts[outcome] += 1

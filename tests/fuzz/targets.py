@@ -1,30 +1,40 @@
 """The readers, each with a sound file, and what must hold where a damaged one is not refused.
 
 npz, data check    the values are those of the sound file: every member carries a CRC
+HDF5, Parquet      shapes and dtypes are sound, values carry no sum; each case is a process, so that
+                   one in thirty of the others' is tried
 checkpoint         nothing else is accepted: every byte is under a SHA-256
 safetensors        names, shapes and dtypes agree with the bytes; values carry no sum of their own
 JSON, CSV, lines   the values are strict: finite, of 64 bits, text; a changed digit is not seen
 """
 
 import dataclasses
+import importlib.util
 import json
 import math
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
+sys.path.append(str(Path(__file__).parent.parent))
+
 import mutate
 import numpy as np
 import safetensors.numpy
 
+from data import own_files
 from flowpolicy import parts, runs
 from flowpolicy.api import compare
 from flowpolicy.data.check import check
 from flowpolicy.data.npz import read_npz, write_npz
+from flowpolicy.data.own import recording
 from flowpolicy.data.record import read_record
-from flowpolicy.errors import CorruptFile, FlowPolicyError, MissingData
-from flowpolicy.readers import read_json, read_records, read_tensors
+from flowpolicy.errors import CorruptFile, FlowPolicyError, InvalidData, MissingData
+from flowpolicy.readers import Limits, read_json, read_records, read_tensors
 from flowpolicy.report.costs import read_costs
 from flowpolicy.report.runfiles import read_evaluations, read_metrics, read_run
 from flowpolicy.train.phases import RunConfig
@@ -59,6 +69,7 @@ class Target:
     sound:   (what was read, what is read of the sound folder, the folder): whether what a damaged
              file gave is no lie
     allowed: the documented exceptions
+    every:   one case in so many is tried, where each takes a process of its own
     damage:  (random numbers, the sound file's bytes) to a damaged one's
     """
 
@@ -68,6 +79,7 @@ class Target:
     sound: Callable[[Any, Any, Path], bool]
     allowed: tuple[type[Exception], ...] = FILES
     damage: Callable[[Random, bytes], bytes] = mutate.mutated
+    every: int = 1
 
 
 def strict(value: Any) -> bool:
@@ -190,7 +202,35 @@ def _run_target(victim: str) -> Target:
     return Target(victim, _run, _read_run, lambda v, *_: strict([*v[:4], v[4]]))
 
 
+def _own(write: Callable[[Path], Any], name: str) -> Target:
+    """A file of another library's, unpacked in a process of its own."""
+
+    def read(folder: Path) -> Any:
+        source = folder / name.split("/")[0]
+        with tempfile.TemporaryDirectory() as beside:
+            limits = Limits(reader_seconds=1, reader_bytes=2**28)
+            with recording(source, beside=Path(beside) / "x", limits=limits) as found:
+                return [(a.dtype, a.shape) for a in (found.action, found.reward, found.ended)]
+
+    def put(folder: Path) -> None:
+        path = folder / name.split("/")[0]
+        shutil.rmtree(path, ignore_errors=True)
+        write(path)
+
+    return Target(name, put, read, _anything, (CorruptFile, MissingData, InvalidData), every=30)
+
+
+FOREIGN: dict[str, Target] = {}
+if importlib.util.find_spec("h5py") is not None:
+    FOREIGN["hdf5"] = _own(own_files.write_hdf5, "a.hdf5")
+if importlib.util.find_spec("pyarrow") is not None:
+    FOREIGN["parquet"] = _own(own_files.write_lerobot, "set/data/chunk-000/file-000.parquet")
+    FOREIGN["parquet's episodes"] = _own(
+        own_files.write_lerobot, "set/meta/episodes/chunk-000/file-000.parquet"
+    )
+
 TARGETS: dict[str, Target] = {
+    **FOREIGN,
     "json": Target(
         "config.json",
         lambda folder: _text("config.json", json.dumps(_config(), indent=1))(folder),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowpolicy.deploy.files import CONFIG, PROGRAM, TENSORS, read_folder
+from flowpolicy.deploy.units import RECORD, read_units
 from flowpolicy.deploy.values import Kind, read_kind
 from flowpolicy.errors import CorruptFile
 from flowpolicy.readers import parse_object, parse_tensors
@@ -97,3 +98,5 @@ def _check(config: dict[str, Any], source: str) -> None:
     for what, value in (("chunk", config["chunk"]), ("action.size", action.get("size"))):
         if type(value) is not int or not 1 <= value <= 2**20:
             raise CorruptFile(f"{source}: {what} must be a whole number above 0")
+    if RECORD in action:
+        read_units(action[RECORD], action["size"], source)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from flowpolicy.deploy.units import RECORD
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.report.statistics import Interval
 
@@ -86,6 +87,12 @@ def _body(config: dict[str, Any], record: dict[str, Any], success: Success | Non
         f"[{action['low']:g}, {action['high']:g}], to be executed one after the other"
         + (f", every {interval:g} s." if interval else "; the control interval is unknown.")
     )
+    if RECORD in action:
+        shift, scale = (action[RECORD][name] for name in ("shift", "scale"))
+        yield (
+            "\nThe robot's own actions are shift + scale * action, entry by entry, with shift "
+            f"{shift} and scale {scale}: `flowpolicy.action_units(FOLDER).to_robot(chunk)`."
+        )
     yield "\n## How to load it\n"
     yield "```python\nfrom flowpolicy import Policy\n"
     yield 'policy = Policy.load("FOLDER", backend="numpy")  # or backend="jax"'

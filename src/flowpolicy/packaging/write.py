@@ -15,6 +15,7 @@ from flowpolicy import parts
 from flowpolicy.deploy import files as package_files
 from flowpolicy.deploy.numpy_actor import NumpyActor
 from flowpolicy.deploy.package import FORMAT, read_package
+from flowpolicy.deploy.units import RECORD, action_units
 from flowpolicy.errors import FlowPolicyError, InvalidConfig
 from flowpolicy.packaging.card import Success, card, check_licence
 from flowpolicy.packaging.trace import program
@@ -136,7 +137,13 @@ def _config(
             "mapping": isinstance(actor.obs_shape, dict),
             "fields": list(_fields(actor.obs_shape, config.task)),
         },
-        "action": {"size": actor.action_size, "low": -1.0, "high": 1.0, "unit": "normalised"},
+        "action": {
+            "size": actor.action_size,
+            "low": -1.0,
+            "high": 1.0,
+            "unit": "normalised",
+            **_units(folder),
+        },
         "control_interval_s": (
             config.task.control_interval if isinstance(config.task, TellsFields) else None
         ),
@@ -151,6 +158,12 @@ def _config(
             "config_sha256": hashlib.sha256((folder.path / "config.json").read_bytes()).hexdigest(),
         },
     }
+
+
+def _units(folder: RunFolder) -> dict[str, Any]:
+    """What the robot's actions are, where they are not in [-1, 1] themselves."""
+    units = action_units(folder.path)
+    return {} if units.change_nothing else {RECORD: units.record()}
 
 
 def _fields(shape: Any, task: Any) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,115 @@
+"""A data set by its path as a task: trained on, found again, its units undone at the end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowpolicy as fp
+from data.own_files import write_own_npz
+from flowpolicy import parts
+from flowpolicy.cli import main
+from flowpolicy.data.actions import ActionMinMax
+from flowpolicy.deploy.units import ActionUnits
+from flowpolicy.envs.toy import PointMass
+from flowpolicy.envs.units import InUnits
+from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
+from flowpolicy.nets import MLPVelocity
+from flowpolicy.runs import OwnData, PointMassTask
+from quick import quick_compilation
+
+TINY = [
+    "--actor", "mlp_flow(width=8, depth=1)", "--critic", "mlp_critic(width=8, depth=1)",
+    "--act", "best_of_n(n=2)", "--bootstrap", "best_of_n(n=2)", "--batch", "8", "--block", "2",
+]  # fmt: skip
+SCALE, SHIFT = np.array([5.0, 0.01]), np.array([2.0, -7.0])
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Actions in the robot's own units."""
+    path = tmp_path_factory.mktemp("own") / "a.npz"
+    write_own_npz(path)
+    write_own_npz(path, actions=np.load(path)["actions"] * SCALE + SHIFT)
+    return path
+
+
+def test_a_run_finds_its_rows_again_and_its_package_knows_the_units(path: Path, tmp_path: Path):
+    task = OwnData(str(path), actions=ActionMinMax(), reward_shift=-1.0)
+    assert parts.parse(parts.describe(task)) == task
+    config = fp.RunConfig(
+        agent=fp.BC(chunk=2, actor=MLPVelocity(width=8, depth=1)), task=task,
+        phases=(fp.Offline(2),), batch=8, block=2,
+    )  # fmt: skip
+    with quick_compilation():
+        run = fp.train(config, out=tmp_path / "run")
+        fp.resume(run)
+        folder = fp.package(run, numpy=False)
+    wanted = ActionMinMax().units(np.load(path)["actions"])
+    assert fp.action_units(run.path) == fp.action_units(folder) == wanted
+    told = json.loads((folder / "config.json").read_text())["action"]
+    assert told["action_units"] == wanted.record()
+    assert "shift + scale * action" in (folder / "README.md").read_text()
+    told["action_units"]["scale"] = [1.0]
+    with pytest.raises(fp.FlowPolicyError, match="action_units must have 2"):
+        fp.action_units(_with_action(folder, tmp_path / "altered", told))
+
+
+def _with_action(folder: Path, copy: Path, action: dict) -> Path:
+    copy.mkdir()
+    config = json.loads((folder / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "action": action}))
+    return copy
+
+
+def test_the_world_is_played_in_the_data_s_units(path: Path):
+    """A step with -1 or 1 is one with the least or the greatest recorded action."""
+    task = OwnData(str(path), actions=ActionMinMax(), world=PointMassTask())
+    env, bare = task.env(), PointMass()
+    assert isinstance(env, InUnits)
+    low, high = (f(np.load(path)["actions"], axis=0) for f in (np.min, np.max))
+    for action, robot in ((-np.ones(2), low), (np.ones(2), high), (np.zeros(2), (low + high) / 2)):
+        env.reset(3), bare.reset(3)
+        one, other = env.step(action.astype(np.float32)), bare.step(robot.astype(np.float32))
+        np.testing.assert_allclose(one.obs, other.obs, atol=1e-5)
+    with pytest.raises(InvalidConfig, match="actions of size 2, the data of 3"):
+        InUnits(PointMass(), ActionUnits.unchanged(3))
+
+
+def test_without_a_world_nothing_is_played(path: Path):
+    task = OwnData(str(path))
+    assert (task.name, task.playable) == ("a.npz", False)
+    with pytest.raises(MissingData, match=r"'a\.npz' has no environment"):
+        task.env()
+    with pytest.raises(InvalidConfig, match="must name a file"):
+        OwnData("")
+    with pytest.raises(InvalidConfig, match="must be a task"):
+        OwnData("a", world=3)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path):
+    write_own_npz(tmp_path / "a.npz")
+    task = OwnData(str(tmp_path / "a.npz"))
+    first = task.dataset()
+    assert task.dataset() is first
+    write_own_npz(tmp_path / "a.npz", rewards=None)
+    assert not task.dataset().rows.reward.any()
+    write_own_npz(tmp_path / "a.npz", actions=np.full((30, 2), 9.0))
+    with pytest.raises(InvalidData, match=r"a\.npz: action must lie"):
+        task.dataset()
+
+
+def test_the_command_trains_offline_on_one_s_own_rows(tmp_path: Path):
+    write_own_npz(tmp_path / "a.npz")
+    name, out = "mini/fmq/cube-single-task1", tmp_path / "run"
+    data = ["--data", str(tmp_path / "a.npz")]
+    both = ["train", name, *data, "--task", "point_mass"]
+    assert main([*both, "--out", str(out)]) == 2
+    assert main(["train", name, "--data", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert not out.exists()
+    phases = ["--phases", "(offline(steps=2),)"]
+    with quick_compilation():
+        assert main(["train", name, *data, *TINY, *phases, "--out", str(out), "--quiet"]) == 0
+    assert fp.Run(out).config().task == OwnData(str(tmp_path / "a.npz"))
+    assert fp.Policy.load(out).act(np.zeros(3)).shape == (5, 2)
