@@ -84,6 +84,18 @@ def test_the_papers_values_for_an_environment(name, values):
     assert {field: getattr(agent, field) for field in values} == values
 
 
+def test_fpmd_runs_purely_online_on_mujoco():
+    """R with 20 Euler steps and M with one jump, both one to act; 30 000 random steps of a million,
+    as released; small ones are the same methods."""
+    for name, steps in (("fpmd-r", 20), ("fpmd-m", 1)):
+        config = runs.get(f"{name}/HalfCheetah-v5").config
+        assert config.phases == (fp.Online(start_after=30_000, random_steps=30_000),)
+        assert (config.agent.steps, config.agent.act_steps) == (steps, 1)
+        little = runs.get(f"mini/{name}/Hopper-v5").config.agent
+        assert little.terms == config.agent.terms
+        assert (little.steps, little.actor.width) == (min(steps, 10), 128)
+
+
 def test_gfp_has_larger_batches_on_the_largest_tasks():
     """As in its table; noisy data is another data set of the same environment."""
     sizes = {"antmaze-giant": 1024, "cube-triple": 1024, "cube-double": 256, "scene": 256}

@@ -1,6 +1,6 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs import mini, online, paper, toy
+from flowpolicy.runs import mini, mirror, online, paper, toy
 from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
@@ -36,3 +36,4 @@ paper.register()
 mini.register()
 toy.register()
 online.register()
+mirror.register()
