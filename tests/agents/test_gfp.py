@@ -31,9 +31,8 @@ def test_without_guidance_it_is_fql_with_a_normalised_critic():
     gfp = setup.make("gfp", False, eta=0.0, **shared)
     fql = setup.make("fql", False, normalise_q=True, **shared)
     with by_hand.double(gfp, fql, data) as (gfp, fql, data):
-        for i in range(2):
-            key = jax.random.fold_in(KEY, i)
-            (gfp, said), (fql, _) = setup.update(gfp, key, data), setup.update(fql, key, data)
+        gfp, fql = (setup.train(agent, KEY, data, 1) for agent in (gfp, fql))
+        (gfp, said), (fql, _) = (setup.update(agent, KEY, data) for agent in (gfp, fql))
         assert not [name for name in said if name.startswith("weights/")]
         for ours, theirs in zip(_leaves(gfp), _leaves(fql), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-9)
