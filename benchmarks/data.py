@@ -1,0 +1,161 @@
+"""Rows per second: loaded from every format, and drawn into batches from device, host and disk."""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.measure import Blocks, interleave, machine, show, spread, write
+from flowpolicy.data.chunk import ChunkView
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.host import HostWindows, asked
+from flowpolicy.data.mapped import map_rows, write_rows
+from flowpolicy.data.own import load_data
+from flowpolicy.data.replay import UniformDraw, sample
+
+EPISODE, OBS, ACTION = 200, 28, 5
+BATCH, HORIZON, UPDATES = 256, 5, 100
+
+
+def _arrays(rows: int) -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(0)
+    last = np.arange(rows) % EPISODE == EPISODE - 1
+    return {
+        "obs": draws.standard_normal((rows, OBS), np.float32),
+        "action": np.clip(draws.standard_normal((rows, ACTION), np.float32), -1, 1),
+        "reward": np.zeros(rows, np.float32),
+        "last": last,
+    }
+
+
+def _npz(path: Path, a: dict[str, np.ndarray]) -> None:
+    np.savez(path, observations=a["obs"], actions=a["action"], terminals=a["last"])
+
+
+def _hdf5(path: Path, a: dict[str, np.ndarray]) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = "{}"
+        for i in range(len(a["last"]) // EPISODE):
+            here = slice(i * EPISODE, (i + 1) * EPISODE)
+            demo = data.create_group(f"demo_{i}")
+            demo["actions"], demo["rewards"] = a["action"][here], a["reward"][here]
+            demo["dones"] = np.zeros(EPISODE, np.int64)
+            demo.create_group("obs")["object"] = a["obs"][here]
+
+
+def _lerobot(folder: Path, a: dict[str, np.ndarray]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name in ("meta/episodes/chunk-000", "data/chunk-000"):
+        (folder / name).mkdir(parents=True)
+    sizes = {"observation.state": OBS, "action": ACTION}
+    features = {n: {"dtype": "float32", "shape": [size]} for n, size in sizes.items()}
+    info = json.dumps({"codebase_version": "v3.0", "features": features})
+    (folder / "meta" / "info.json").write_text(info)
+    rows, count = len(a["last"]), len(a["last"]) // EPISODE
+    vector = lambda x: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])  # noqa: E731
+    table = {
+        "observation.state": vector(a["obs"]),
+        "action": vector(a["action"]),
+        "frame_index": np.arange(rows) % EPISODE,
+        "episode_index": np.arange(rows) // EPISODE,
+    }
+    pq.write_table(pa.table(table), folder / "data" / "chunk-000" / "file-000.parquet")
+    meta = {"episode_index": np.arange(count), "length": np.full(count, EPISODE)}
+    pq.write_table(pa.table(meta), folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+
+
+def _touched(data: Dataset) -> float:
+    return sum(float(np.sum(x)) for x in jax.tree.leaves(data.rows))
+
+
+def loading(folder: Path, rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds from a path to checked rows, every value looked at; files lie in the page cache."""
+    arrays = _arrays(rows)
+    makers: dict[str, Callable[..., None]] = {"npz": _npz, "hdf5": _hdf5, "lerobot": _lerobot}
+    suffix = {"npz": ".npz", "hdf5": ".hdf5", "lerobot": ""}
+    works = []
+    for name, make in makers.items():
+        make(folder / f"a{suffix[name]}", arrays)
+        works.append((name, folder / f"a{suffix[name]}"))
+    write_rows(folder / "rows", [load_data(folder / "a.npz")])
+    works.append(("mapped", folder / "rows"))
+    return {name: _timed(path, rows, repeats) for name, path in works}
+
+
+def _timed(path: Path, rows: int, repeats: int) -> dict[str, Any]:
+    """The quickest of some tries; processor time is that of this process and its children."""
+    tries = []
+    for _ in range(repeats):
+        began, used = time.perf_counter(), os.times()
+        _touched(load_data(path))
+        wall = time.perf_counter() - began
+        tries.append((wall, sum(os.times()[:4]) - sum(used[:4])))
+    wall, cpu = (min(column) for column in zip(*tries, strict=True))
+    return {
+        "repeats": repeats,
+        "wall_ms": spread([w for w, _ in tries]),
+        "rows_per_second": round(rows / wall),
+        "rows_per_cpu_second": round(rows / max(cpu, 0.01)),
+    }
+
+
+def drawing(folder: Path, repeats: int) -> dict[str, Any]:
+    """Milliseconds for the windows of one update, of a block of ``UPDATES``."""
+    mapped = map_rows(folder / "rows").rows
+    memory = jax.tree.map(np.array, mapped)
+    device = jax.tree.map(jax.numpy.asarray, memory)
+    view, keys = ChunkView(HORIZON), jax.random.split(jax.random.key(0), UPDATES)
+
+    def one(key: Any) -> Any:
+        each = jax.random.split(key, BATCH)
+        return jax.vmap(lambda k: sample(k, device, None, view, UniformDraw()))(each)
+
+    drawn = jax.jit(lambda ks: jax.lax.map(one, ks))
+    works = {"device": lambda: drawn(keys)}
+    for name, rows in (("memory", memory), ("mapped", mapped)):
+        windows = HostWindows(rows, horizon=HORIZON, batch=BATCH, draw=UniformDraw())
+        works[name] = lambda w=windows: w(asked(keys))
+    for work in works.values():
+        jax.block_until_ready(work())
+    blocks = [(Blocks(UPDATES), work) for work in works.values()]
+    interleave(repeats, blocks)
+    return {name: block.summary() for name, (block, _) in zip(works, blocks, strict=True)}
+
+
+def main(rows: int = 100_000, repeats: int = 5, results: Path | None = None) -> None:
+    """Measures, prints, writes."""
+    about = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = loading(Path(folder), rows, repeats)
+        drawn = drawing(Path(folder), repeats)
+    columns = ("format", "rows/s", "rows/s of CPU")
+    show(f"loading {rows:,} rows of {OBS} + {ACTION}", columns, [
+        (n, f["rows_per_second"], f["rows_per_cpu_second"])
+        for n, f in loaded.items()
+    ])  # fmt: skip
+    show(f"windows of {BATCH} x {HORIZON}, ms an update", ("rows lie", "wall", "CPU"), [
+        (n, f["wall_ms"]["min"], f["cpu_ms"]["min"]) for n, f in drawn.items()
+    ])  # fmt: skip
+    content = {"machine": about, "rows": rows, "loading": loaded, "drawing": drawn}
+    print(write("data", content, results))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path)
+    chosen = parser.parse_args()
+    main(chosen.rows, chosen.repeats, chosen.results)
