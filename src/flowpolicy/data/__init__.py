@@ -1,13 +1,20 @@
 """Data: checked rows, OGBench's files, collecting them, chunks and replay.
 
-dataset  ``Dataset``: arrays of one's own, checked before training
-ogbench  ``load``: an OGBench npz with one task's rewards; ``find``, ``default_path``
-collect  ``collect``: play data by OGBench's scripted oracles, in several processes
-play     one such episode; the file that collecting processes run
-check    ``info`` and ``check``: what a file holds, and what is wrong with it
-record   what stands beside a file about how it was made
-digest   which rows they are: ``digest``, ``check_same_rows``
-npz      reading files without trusting them
-chunk    h-step transitions out of rows
-replay   offline and online rows in one draw
+dataset    ``Dataset``: arrays of one's own, checked before training
+ogbench    ``load``: an OGBench npz with one task's rewards; ``find``, ``default_path``
+collect    ``collect``: play data by OGBench's scripted oracles, in several processes
+play       one such episode; the file that collecting processes run
+check      ``info`` and ``check``: what a file holds, and what is wrong with it
+record     what stands beside a file about how it was made
+digest     which rows they are: ``digest``, ``check_same_rows``
+npz        reading files without trusting them
+own        ``load_data``, ``convert``: a data set by its path, whatever its format
+recording  rows as a file holds them, and what they become
+actions    how recorded actions become [-1, 1]
+describe   what a data set holds, in numbers
+foreign    HDF5 and Parquet in a process of their own: ``robomimic``, ``lerobot``, ``minari_rows``
+columns    folders of ``.npy`` files; ``mapped``: finished rows in them, mapped
+host       windows of rows that stay on the host; ``ahead``, ``shards``: the next ones meanwhile
+chunk      h-step transitions out of rows
+replay     offline and online rows in one draw
 """
