@@ -14,6 +14,8 @@ class ActionBox:
 
     low: np.ndarray
     high: np.ndarray
+    middle: np.ndarray
+    half: np.ndarray
     shape: tuple[int, ...]
     """Of one action as the environment has it."""
 
@@ -37,19 +39,25 @@ class ActionBox:
                 f"upper, but entry {at} has {low.ravel()[at]} and {high.ravel()[at]}; wrap the "
                 "environment so that its actions are bounded"
             )
-        return cls(low.ravel(), high.ravel(), low.shape)
+        # Halves first: the width of a box may be more than a float holds.
+        middle, half = low / 2 + high / 2, high / 2 - low / 2
+        return cls(low.ravel(), high.ravel(), middle.ravel(), half.ravel(), low.shape)
 
     @property
     def size(self) -> int:
         """Numbers in one action."""
         return self.low.size
 
+    def astype(self, dtype: np.dtype) -> "ActionBox":
+        """The box whose numbers, and so those of ``from_unit``, are of ``dtype``."""
+        arrays = (self.low, self.high, self.middle, self.half)
+        return ActionBox(*(array.astype(dtype) for array in arrays), self.shape)
+
     def from_unit(self, action: np.ndarray) -> np.ndarray:
         """``action`` (..., a) in [-1, 1], beyond which it is clipped, in the box's own units."""
-        # Halves first: the width of a box may be more than a float holds.
-        moved = (self.low / 2 + self.high / 2) + (self.high / 2 - self.low / 2) * action
+        moved = self.middle + self.half * action
         return np.minimum(np.maximum(moved, self.low), self.high)
 
     def to_unit(self, action: np.ndarray) -> np.ndarray:
         """The inverse of ``from_unit``; what lies outside the box lies outside [-1, 1]."""
-        return (action - (self.low / 2 + self.high / 2)) / (self.high / 2 - self.low / 2)
+        return (action - self.middle) / self.half

@@ -146,7 +146,7 @@ def test_vector_environments_play_the_same_episodes(mode: AutoresetMode):
     while None in ended:
         time = max(len(t) for t in told) - 1
         chosen = np.stack([_chosen(seed, time) for seed in seeds])
-        obs, _, terminated, truncated, info = vector.step((3 * chosen).astype(np.float32))
+        obs, _, terminated, truncated, info = vector.step(np.float32(3) * chosen.astype(np.float32))
         done = terminated | truncated
         for i in np.flatnonzero([e is None for e in ended]):
             hidden = mode is AutoresetMode.SAME_STEP and done[i]

@@ -80,9 +80,8 @@ class _OfTheBox:
     def units(self, action: np.ndarray) -> ActionUnits:
         """Those of the box, whatever ``action``."""
         del action
-        middle, half = self.box.from_unit(np.zeros(self.box.size)), self.box.high / 2
-        half = half - self.box.low / 2
-        return ActionUnits(tuple(map(float, middle)), tuple(map(float, half)))
+        middle, half = (tuple(map(float, x)) for x in (self.box.middle, self.box.half))
+        return ActionUnits(middle, half)
 
 
 def _within(box: ActionBox, recording: Recording) -> Recording:

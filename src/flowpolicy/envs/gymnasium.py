@@ -9,8 +9,8 @@ A step counts as a success where its ``info`` says so, under ``success`` or ``is
 it says neither there is no success: the success rate is 0, and the return is what tells.
 """
 
-import contextlib
 import importlib.util
+import math
 import sys
 import weakref
 from collections.abc import Mapping
@@ -137,15 +137,15 @@ class GymnasiumEnv:
                 f"{self.name} has no time limit; give max_steps (DM Control's tasks end after 1000 "
                 "steps), or wrap an environment of your own in gymnasium.wrappers.TimeLimit"
             )
-        self._env, self._keys, self._shift = env, keys, reward_shift
-        self._box = _action_box(self.name, env.action_space)
+        self._env, self._keys, self._shift = _without_counting(env), keys, reward_shift
         self._dtype = env.action_space.dtype
+        self._box = _action_box(self.name, env.action_space).astype(self._dtype)
         self.obs_shape = _obs_shape(self.name, env.observation_space, keys)
         self.action_size = self._box.size
         self.max_steps = int(spec.max_episode_steps)
         seeded = type(env.unwrapped).__module__.startswith(SEEDED)
         self._guard_steps, self._stream = not seeded, GlobalNumpy(0)
-        self._running = False
+        self._steps = self.max_steps
         # Left to interpreter shutdown, a renderer prints a traceback.
         self._free = weakref.finalize(self, env.close)
 
@@ -165,7 +165,7 @@ class GymnasiumEnv:
         self._stream = GlobalNumpy(seed)
         with self._stream.active():
             obs, _ = self._env.reset(seed=seed)
-        self._running = True
+        self._steps = 0
         return self._seen(obs)
 
     def step(self, action: np.ndarray) -> Step:
@@ -174,26 +174,36 @@ class GymnasiumEnv:
         Raises ``InvalidData`` for a wrong shape or a value that is not finite, ``RuntimeError``
         where the episode is over or was never started.
         """
-        if not self._running:
+        if self._steps >= self.max_steps:
             raise RuntimeError(f"{self.name}: no episode is running; reset it first")
-        action = np.asarray(action, np.float64)
-        if action.shape != (self.action_size,) or not np.isfinite(action).all():
+        action = np.asarray(action, self._dtype)
+        # The sum of squares is the fastest way to meet what is not finite; only then all is seen.
+        sound = action.shape == (self.action_size,) and (
+            math.isfinite(action.dot(action)) or np.isfinite(action).all()
+        )
+        if not sound:
             raise InvalidData(
                 f"{self.name}: action must be {self.action_size} finite numbers, got {action!r}"
             )
-        given = self._box.from_unit(action).astype(self._dtype).reshape(self._box.shape)
-        guard = self._stream.active() if self._guard_steps else contextlib.nullcontext()
-        with guard:
-            obs, reward, terminated, truncated, info = self._env.step(given)
-        self._running = not (terminated or truncated)
+        given = self._box.from_unit(action).reshape(self._box.shape)
+        if self._guard_steps:
+            with self._stream.active():
+                told = self._env.step(given)
+        else:
+            told = self._env.step(given)
+        obs, reward, terminated, truncated, info = told
+        self._steps += 1
+        truncated = bool(truncated) or self._steps >= self.max_steps
+        if terminated or truncated:
+            self._steps = self.max_steps
         success = bool(info.get("success", info.get("is_success", False)))
         gain = float(reward) + self._shift
-        return Step(self._seen(obs), gain, bool(terminated), bool(truncated), success)
+        return Step(self._seen(obs), gain, bool(terminated), truncated, success)
 
     def _seen(self, obs: Any) -> np.ndarray:
         if self._keys:
             return np.concatenate([np.ravel(obs[key]) for key in self._keys]).astype(np.float32)
-        return np.array(obs, np.float32)  # a copy: some environments give the same array again
+        return np.array(obs, np.float32)  # a copy: some environments give one array again and again
 
     def render(self) -> np.ndarray | None:
         """A frame (height, width, 3), uint8; None where this machine cannot draw."""
@@ -209,8 +219,17 @@ class GymnasiumEnv:
 
     def close(self) -> None:
         """Closes the environment."""
-        self._running = False
+        self._steps = self.max_steps
         self._free()
+
+
+def _without_counting(env: Any) -> Any:
+    """``env`` without the outermost wrappers that only count steps and calls, as we do ourselves:
+    each costs as much as a step of ours."""
+    wrappers = gymnasium_alone().wrappers
+    while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing):
+        env = env.env
+    return env
 
 
 def _action_box(name: str, space: Any) -> ActionBox:
