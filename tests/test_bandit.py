@@ -13,7 +13,9 @@ from flowpolicy.runs import TwoModesTask
 from flowpolicy.runs.toy import PURELY_ONLINE
 from quick import quick_compilation
 
-METHODS = ("bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qc", "rlpd")
+METHODS = (
+    "bam", "bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ import types
 import typing
 
 if typing.TYPE_CHECKING:
-    from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QC, RLPD, Agent
+    from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD, Agent
     from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
     from flowpolicy.data.actions import ActionMeanStd as action_mean_std
     from flowpolicy.data.actions import ActionMinMax as action_min_max
@@ -47,6 +47,7 @@ __all__ = [
     "GFP",
     "IFQL",
     "MVP",
+    "QAM",
     "QC",
     "RLPD",
     "Agent",
@@ -96,6 +97,7 @@ _HOMES = {
     "GFP": ("flowpolicy.agents", "GFP"),
     "IFQL": ("flowpolicy.agents", "IFQL"),
     "MVP": ("flowpolicy.agents", "MVP"),
+    "QAM": ("flowpolicy.agents", "QAM"),
     "QC": ("flowpolicy.agents", "QC"),
     "RLPD": ("flowpolicy.agents", "RLPD"),
     "Agent": ("flowpolicy.agents", "Agent"),

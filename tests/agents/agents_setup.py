@@ -10,6 +10,8 @@ import numpy as np
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.cloning import flow_matching_terms, fmq_terms
 from flowpolicy.agents.distilled import lagrangian_distillation
+from flowpolicy.agents.heads import EditHead, OneStepHead
+from flowpolicy.agents.qam import back_propagate
 from flowpolicy.flows import LogitNormal, Term, mean_flow
 from flowpolicy.nets import (
     Adam,
@@ -48,10 +50,18 @@ OWN = {
     "gfp": {"actor": MLPOneStep(width=8, depth=1), "behaviour": VELOCITY, "eta": 0.1},
     "ifql": {"actor": VELOCITY, "value": MLPValue(width=8, depth=1)},
     "mvp": {"terms": (Term(mean_flow, LogitNormal()),)},
+    "qam": {"actor": VELOCITY, "ensemble": 2},
     "qc": {"actor": VELOCITY},
     "rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2},
 }
 """Fields of single agents, in the place of ``TINY``'s."""
+VARIANTS = {
+    "bam": ("qam", {"improve": back_propagate}),
+    "qam_e": ("qam", {"head": EditHead(net=MLPGaussian(width=8, depth=1))}),
+    "qam_f": ("qam", {"head": OneStepHead(1.0, MLPOneStep(width=8, depth=1))}),
+}
+"""Agents made of another's configuration: whose, and with which fields."""
+ALL = sorted([*AGENTS, *VARIANTS])
 
 
 def plain(name):
@@ -62,9 +72,10 @@ def plain(name):
 
 def config(name, **changes):
     """The agent called ``name`` at a size for tests; fields it does not have are left out."""
-    kind = AGENTS[name]
+    known, own = VARIANTS.get(name, (name, {}))
+    kind = AGENTS[known]
     fields = {f.name for f in dataclasses.fields(kind)}
-    given = {**TINY, **OWN.get(name, {}), **changes}
+    given = {**TINY, **OWN.get(known, {}), **own, **changes}
     return kind(**{k: v for k, v in given.items() if k in fields})
 
 

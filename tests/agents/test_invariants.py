@@ -16,7 +16,9 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.refine import QGBS, BestOfN, TrustRegion
 
 everywhere = pytest.mark.parametrize(
-    ("name", "online"), [(name, online) for name in sorted(AGENTS) for online in (False, True)]
+    ("name", "online"),
+    [(name, online) for name in sorted(AGENTS) for online in (False, True)]
+    + [(name, False) for name in setup.VARIANTS],
 )
 
 
@@ -153,7 +155,7 @@ def test_begin_online_keeps_what_was_learned(name, online):
     assert _same(after, after.begin_online(jax.random.key(6)))
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", setup.ALL)
 def test_begin_online_shares_no_buffer(name):
     """The loop donates the agent's buffers: one that stands in two leaves would be freed twice."""
     agent = setup.make(name, online=False).begin_online(jax.random.key(0))
@@ -194,7 +196,7 @@ def test_agents_without_a_flow_or_a_critic_name_those_with_both():
             assert text.endswith(f"both: {', '.join(REFINABLE)}")
 
 
-@pytest.mark.parametrize("name", REFINABLE)
+@pytest.mark.parametrize("name", [*REFINABLE, "qam_e", "qam_f"])
 def test_qgbs_acts_and_bootstraps_for_any_of_these(name):
     """By explicit choice, in training too: an update trains, an action is in the box."""
     search = QGBS(steps=1, beam=2, branches=2)
@@ -254,7 +256,7 @@ def test_the_key_check_finds_a_reuse():
         jax.jit(lambda k: jax.random.normal(k) + jax.random.uniform(k))(jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", setup.ALL)
 def test_updates_map_over_seeds(name):
     """Stacked agents under vmap are the agents one by one."""
     one = setup.make(name, online=False)

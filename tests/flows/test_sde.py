@@ -295,3 +295,18 @@ def test_an_adjoint_that_overflows_is_not_finite():
 
     adjoint = lean_adjoint(FlowMap(steep, 1), jnp.zeros((101, 1)), jnp.ones(1), S)
     assert not np.isfinite(adjoint).all()
+
+
+def test_the_cost_is_differentiated_through_the_path(key):
+    """Its slope is that of differences with the same noise, path and all."""
+    steps = 6
+    base = _affine_base(steps)
+
+    def cost(shift):
+        flow = FlowMap(Affine(base.slope + 0.5, shift), 1)
+        return control_cost(flow, BASE, memoryless_path(key, flow, BASE, steps, S), S)
+
+    direction = jnp.linspace(-1.0, 1.0, steps)
+    apart = [cost(base.shift + eps * direction) for eps in (1e-5, -1e-5)]
+    slope = jax.jvp(cost, (base.shift,), (direction,))[1]
+    assert slope == pytest.approx(float(apart[0] - apart[1]) / 2e-5, rel=1e-6)

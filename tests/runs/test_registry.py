@@ -7,6 +7,8 @@ import pytest
 import flowpolicy as fp
 from flowpolicy import parts, runs
 from flowpolicy.agents.base import AgentConfig
+from flowpolicy.agents.heads import EditHead, FlowHead, OneStepHead
+from flowpolicy.agents.qam import back_propagate
 from flowpolicy.data.ogbench import dataset_of
 from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
@@ -67,6 +69,12 @@ def test_the_papers_setting():
         ("fql/humanoidmaze-medium-task3", {"alpha": 100.0, "discount": 0.995, "chunk": 1}),
         ("fql/antmaze-giant-task4", {"alpha": 10.0, "discount": 0.995}),
         ("fql/puzzle-3x3-task2", {"alpha": 1000.0}),
+        ("qam/puzzle-3x3-task1", {"inverse_temperature": 3.0, "chunk": 5, "discount": 0.99}),
+        ("qam/humanoidmaze-medium-task1", {"chunk": 1, "discount": 0.995, "aggregate": mean}),
+        ("qam-f/scene-task2", {"head": OneStepHead(300.0), "inverse_temperature": 1.0}),
+        ("qam-f/cube-double-task2", {"head": FlowHead(), "inverse_temperature": 1.0}),
+        ("qam-e/antmaze-giant-task3", {"head": EditHead(0.1), "inverse_temperature": 10.0}),
+        ("bam/cube-triple-task1", {"improve": back_propagate, "inverse_temperature": 3.0}),
         ("gfp/cube-double-task4", {"alpha": 1.0, "eta": 0.01, "target": mean, "aggregate": mean}),
         ("gfp/cube-single-noisy-task1", {"alpha": 10.0, "eta": 1e-3, "target": mean}),
         ("gfp/scene-task5", {"alpha": 10.0, "eta": 1e-3, "target": member(0)}),
@@ -132,7 +140,7 @@ def test_methods_of_one_protocol_differ_in_the_method_alone():
 
 def test_a_small_run_is_the_paper_s_method_with_small_nets():
     """Nets, candidates of the TD target and optimisers, also of an agent inside another."""
-    for name in ("qc", "fql", "mvp", "fmq-from-qc", "rlpd", "bc"):
+    for name in ("qc", "fql", "mvp", "fmq-from-qc", "rlpd", "bc", "qam-f", "qam-e"):
         big = runs.get(f"{name}/cube-single-task1").config.agent
         little = runs.get(f"mini/{name}/cube-single-task1").config.agent
         assert type(little) is type(big)

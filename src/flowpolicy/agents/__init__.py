@@ -8,8 +8,10 @@ from flowpolicy.agents.fmq import FMQ
 from flowpolicy.agents.fpmd import FPMD, fpmd_m, fpmd_r
 from flowpolicy.agents.fql import FQL, fql_n, qc_fql
 from flowpolicy.agents.gfp import GFP
+from flowpolicy.agents.heads import EditHead, FlowHead, OneStepHead
 from flowpolicy.agents.ifql import IFQL
 from flowpolicy.agents.mvp import MVP
+from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
 from flowpolicy.agents.qc import QC, bfn, bfn_n
 from flowpolicy.agents.rlpd import RLPD
 
@@ -22,6 +24,7 @@ AGENTS: dict[str, type] = {
     "gfp": GFP,
     "ifql": IFQL,
     "mvp": MVP,
+    "qam": QAM,
     "qc": QC,
     "rlpd": RLPD,
 }
@@ -36,16 +39,23 @@ __all__ = [
     "GFP",
     "IFQL",
     "MVP",
+    "QAM",
     "QC",
     "RLPD",
     "Agent",
     "AgentConfig",
     "DirectGradient",
     "Distilled",
+    "EditHead",
+    "FlowHead",
+    "OneStepHead",
+    "bam",
     "bfn",
     "bfn_n",
     "fpmd_m",
     "fpmd_r",
     "fql_n",
+    "qam_e",
+    "qam_f",
     "qc_fql",
 ]

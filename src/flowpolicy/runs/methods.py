@@ -28,6 +28,7 @@ from flowpolicy.data.replay import Draw, OfflineShare, UniformDraw
 from flowpolicy.flows import Term
 from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
 from flowpolicy.runs.guided import gfp, gfp_batch, gfp_released
+from flowpolicy.runs.tilted import control, tilted, tilted_e, tilted_f
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.values import mean
 
@@ -133,6 +134,10 @@ def compared(fmq: FMQ) -> tuple[Method, ...]:
             batch=gfp_batch,
         ),
         Method("ifql", "IFQL: expectile value, best of 32", everywhere(IFQL())),
+        Method("qam", "QAM: a flow tilted by adjoint matching", tilted),
+        Method("qam-f", "QAM with a one-step actor distilled from its flow", tilted_f),
+        Method("qam-e", "QAM with a bounded edit of its actions", tilted_e),
+        Method("bam", "control: QAM by back-propagation through its SDE", control),
         Method("rlpd", "RLPD: online, half prior data", everywhere(RLPD()), (), online, half),
         Method("rlpd-ac", "RLPD on chunks", everywhere(RLPD(chunk=5)), (), online, half),
         Method(

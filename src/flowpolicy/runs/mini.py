@@ -19,6 +19,7 @@ from typing import Any
 from flowpolicy.agents import BC, FMQ, MVP, RLPD, Distilled
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.data.replay import OfflineShare
 from flowpolicy.nets import (
     Adam,
@@ -51,11 +52,20 @@ def small(agent: AgentConfig) -> AgentConfig:
         value = getattr(agent, field.name)
         if isinstance(value, AgentConfig):
             changes[field.name] = small(value)
+        elif isinstance(value, OneStepHead):
+            changes[field.name] = dataclasses.replace(value, actor=small_net(value.actor))
+        elif isinstance(value, EditHead):
+            changes[field.name] = dataclasses.replace(value, net=small_net(value.net))
         elif isinstance(value, NETS):
-            changes[field.name] = dataclasses.replace(value, width=256, depth=3)
+            changes[field.name] = small_net(value)
         elif field.name == "bootstrap" and isinstance(value, BestOfN):
             changes[field.name] = dataclasses.replace(value, n=min(value.n, 8))
     return dataclasses.replace(agent, **changes, **optimisers(agent))  # pyright: ignore
+
+
+def small_net(net: Any) -> Any:
+    """``net`` at the protocol's size."""
+    return dataclasses.replace(net, width=256, depth=3)
 
 
 def optimisers(agent: AgentConfig) -> dict[str, Adam]:

@@ -1,8 +1,10 @@
 """A point mass, and a bandit with two modes for every method: seconds, no simulator."""
 
-from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QC, RLPD
+from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.agents.heads import EditHead, OneStepHead
+from flowpolicy.agents.qam import back_propagate
 from flowpolicy.data.replay import OfflineShare
 from flowpolicy.flows import LogitNormal, Term, mean_flow
 from flowpolicy.nets import (
@@ -54,8 +56,12 @@ def bandit_agents() -> dict[str, AgentConfig]:
     shared = {"chunk": 1, "optimiser": RATE}
     critic = {**shared, "critic": MLPCritic(width=32, depth=2)}
     ranked = {**critic, "bootstrap": OneStep()}
+    tilted = {**critic, "ensemble": 2, "inverse_temperature": 10.0, "actor": VELOCITY}
+    one_step = OneStepHead(alpha=1.0, actor=MLPOneStep(width=24, depth=2))
+    edit = EditHead(scale=0.1, net=MLPGaussian(width=16, depth=1))
     logit_normal = (Term(mean_flow, LogitNormal()),)
     return {
+        "bam": QAM(**tilted, improve=back_propagate),
         "bc": BC(**shared, terms=fmq_terms(0.0, 0.1), actor=MAP),
         "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
         "fpmd": FPMD(
@@ -70,6 +76,9 @@ def bandit_agents() -> dict[str, AgentConfig]:
         ),
         "ifql": IFQL(**critic, actor=VELOCITY, value=MLPValue(width=16, depth=1)),
         "mvp": MVP(**ranked, terms=logit_normal, actor=MAP),
+        "qam": QAM(**tilted),
+        "qam-e": QAM(**tilted, head=edit),
+        "qam-f": QAM(**tilted, head=one_step),
         "qc": QC(**ranked, actor=VELOCITY),
         "rlpd": RLPD(
             **critic, ensemble=2, entropy=-1.5, temperature=0.3,
