@@ -36,6 +36,11 @@ from flowpolicy.train.policy import Policy
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
+PACKAGES = (
+    "flowpolicy", "jax", "jaxlib", "numpy", "optax", "ogbench", "mujoco", "gymnasium", "minari",
+)  # fmt: skip
+"""Those whose versions a run writes down."""
+
 Run = RunFolder
 AnyRun = Run | str | Path
 
@@ -148,7 +153,7 @@ def free_folder(name: str) -> Path:
 def versions() -> dict[str, str]:
     """Versions of what a result depends on, and the device."""
     found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    for package in ("flowpolicy", "jax", "jaxlib", "numpy", "optax", "ogbench", "mujoco"):
+    for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found

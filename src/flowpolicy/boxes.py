@@ -50,8 +50,8 @@ class ActionBox:
 
     def astype(self, dtype: np.dtype) -> "ActionBox":
         """The box whose numbers, and so those of ``from_unit``, are of ``dtype``."""
-        arrays = (self.low, self.high, self.middle, self.half)
-        return ActionBox(*(array.astype(dtype) for array in arrays), self.shape)
+        low, high = self.low.astype(dtype), self.high.astype(dtype)
+        return ActionBox(low, high, self.middle.astype(dtype), self.half.astype(dtype), self.shape)
 
     def from_unit(self, action: np.ndarray) -> np.ndarray:
         """``action`` (..., a) in [-1, 1], beyond which it is clipped, in the box's own units."""

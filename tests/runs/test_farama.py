@@ -1,5 +1,7 @@
 """Tasks of Gymnasium: as data, and trained without any."""
 
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,12 @@ def test_what_cannot_be_run(config: RunConfig, kind: type, message: str, tmp_pat
     with pytest.raises(kind, match=message):
         fp.train(config, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_example_of_the_page_holds(tmp_path: Path):
+    """docs/tasks.md, the block that is Python."""
+    page = Path(__file__).parents[2] / "docs" / "tasks.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), flags=re.S | re.M)
+    assert "reward_shift" in block
+    (tmp_path / "block.py").write_text(block, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "block.py"))
