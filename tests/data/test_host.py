@@ -123,9 +123,9 @@ def test_shards_rotate(folder: Path):
         return load_data(path)
 
     shards = Shards(files, 10, load)
-    for update in range(0, 75, 5):
+    for update in range(0, 75, 3):
         assert set(shards.rows(update).rows.reward) == {float(update // 10 % 3)}, update
-    assert shards.rows(70) is shards.rows(74)
+    assert shards.rows(70) is shards.rows(79)
     assert set(shards.rows(15).rows.reward) == {1.0}  # going back is no matter
     shards.close()
     assert len(loads) <= 12

@@ -133,7 +133,6 @@ def main() -> int:
     order = parse_object(sys.stdin.read().encode(), "the order")
     source, limits = Path(order["source"]), Limits(**order["limits"])
     read = _reader(order["kind"])
-    importlib.import_module("pyarrow.parquet" if order["kind"] == "lerobot" else "h5py")
     with contextlib.suppress(ImportError, OSError, ValueError):  # where the system has no limits
         _restrain(limits)
     reply: dict[str, Any] = {"error": ""}
