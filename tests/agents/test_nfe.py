@@ -73,8 +73,15 @@ def _config(name):
     if name == "distilled":
         return AGENTS[name](source=_config("qc"), target=_config("fmq"))
     config = setup.config(name)
-    fields = {f.name for f in dataclasses.fields(config)} & set(NETS)
-    return dataclasses.replace(config, **{f: Counted(getattr(config, f)) for f in fields})
+    if "head" in {f.name for f in dataclasses.fields(config)}:
+        config = dataclasses.replace(config, head=_counted(config.head, {"actor", "net"}))
+    return _counted(config, set(NETS))
+
+
+def _counted(part, nets):
+    """``part`` with those of ``nets`` that it has counted."""
+    fields = {f.name for f in dataclasses.fields(part)} & nets
+    return dataclasses.replace(part, **{f: Counted(getattr(part, f)) for f in fields})
 
 
 def _ways(agent, obs):
@@ -87,17 +94,18 @@ def _ways(agent, obs):
     return ways | {str(refiner): by(refiner) for refiner in REFINERS}
 
 
-CASES = [(name, False) for name in AGENTS] + [("fmq", True), ("distilled", True)]
+CASES = [(name, False) for name in setup.ALL] + [("fmq", True), ("distilled", True)]
 """All agents offline, and online those that are others then."""
 
 
 @pytest.mark.parametrize(("name", "online"), CASES)
 def test_every_agent_and_refiner(name, online):
-    """A jump of QC and IFQL is 3 Euler steps; one of FQL's is 1 from noise and 3 from later."""
+    """A jump of QC, IFQL and QAM is 3 Euler steps, and QAM-E edits it by 1 more; one of FQL's and
+    of QAM-F's is 1 from noise and 3 from later."""
     config = _config(name)
     agent = config.init(jax.random.key(1), setup.SPEC)
     agent = agent.begin_online(jax.random.key(2)) if online else agent
-    refiners = {str(r): r for r in REFINERS} if name in REFINABLE else {}
+    refiners = {str(r): r for r in REFINERS} if name in {*REFINABLE, *setup.VARIANTS} else {}
     wanted = {"own": config.act, **refiners}
     ways = _ways(agent, jnp.ones(setup.OBS))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowpolicy import refine
-from flowpolicy.agents import AGENTS, Agent
+from flowpolicy.agents import Agent
 from flowpolicy.agents.base import REFINABLE
 from flowpolicy.deploy.program import Program
 from flowpolicy.errors import InvalidConfig
@@ -27,7 +27,7 @@ REFINERS = (
 )
 MORE = (refine.TrustRegionBox(), refine.QGBSKeepBest(steps=2, beam=2, branches=2))
 CASES = [
-    *((name, None) for name in AGENTS),
+    *((name, None) for name in agents_setup.ALL),
     *((name, refiner) for name in REFINABLE for refiner in REFINERS),
     *(("fmq", refiner) for refiner in MORE),
 ]
