@@ -286,6 +286,16 @@ def test_values_that_are_not_finite(root: Path):
         sets.load(name)
 
 
+def test_an_episode_that_says_no_end_ends_where_its_rows_do(root: Path):
+    """As a time-out: the next row is of another trajectory, and the value goes on."""
+    name = _altered(root, "endless")
+    with h5py.File(root / name / "data" / sets.MAIN, "a") as file:
+        _first(file)["truncations"][:] = False
+    rows = sets.load(name).rows
+    np.testing.assert_array_equal(np.flatnonzero(rows.ended), [6, 13, 16])
+    assert not rows.terminated.any()
+
+
 def test_actions_outside_the_box_are_clipped_and_counted(root: Path):
     """Two rows of three are beyond it by more than rounding."""
     name = _altered(root, "beyond")
