@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: all of them; ``python -m benchmarks update`` (act, loop, guards): one."""
+"""``python -m benchmarks``: all of them; ``python -m benchmarks update``: one of them."""
 
 import sys
 

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import measure, setting
+from benchmarks import measure
+from flowpolicy.bench import setting
 from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
 from flowpolicy.train.jax_actor import JaxActor
 from flowpolicy.train.normalise import Identity

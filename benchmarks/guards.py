@@ -10,7 +10,8 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks import measure, setting
+from benchmarks import measure
+from flowpolicy.bench import setting
 from flowpolicy.nets import optimise
 from flowpolicy.train.guards import Guard
 

@@ -5,8 +5,9 @@
 
 from typing import Any
 
-from benchmarks import flops, measure, setting
-from benchmarks.peak import peak
+from benchmarks import measure
+from flowpolicy.bench import flops, setting
+from flowpolicy.bench.peak import peak
 
 REPEATS = 9
 LIMITS = {"share": 0.60, "ratio": 2.8, "demo_ms": 16.0}

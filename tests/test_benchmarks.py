@@ -8,11 +8,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import comparison, controls, flops, measure, pace
+from benchmarks import comparison, controls, measure, pace
 
 import flowpolicy as fp
 from flowpolicy import runs
 from flowpolicy.agents import FMQ
+from flowpolicy.bench import flops
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import OnDiagonal, Term, diagonal
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain

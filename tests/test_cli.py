@@ -8,6 +8,7 @@ import pytest
 
 from flowpolicy.cli import main
 from flowpolicy.data.collect import collect
+from flowpolicy.train.clock import PARTS
 from flowpolicy.train.folder import COLUMNS
 
 TINY = [
@@ -49,7 +50,7 @@ def test_a_run_on_the_real_task_steps_updates_and_ends_an_episode(run: Path) -> 
     online = [line for line in lines if line["phase"] == "online" and "fmq/loss" in line]
     assert online[-1]["updates"] == 20 + 2 * 5
     shares = next(line for line in lines if "time/rest" in line)
-    parts = ("environment", "policy", "updates", "rest")
+    parts = (*PARTS, "rest")
     assert sum(shares[f"time/{p}"] for p in parts) == pytest.approx(1.0)
 
 

@@ -9,6 +9,7 @@ MeanFlow's prediction and the primal of its own derivative.
 """
 
 import dataclasses
+from typing import Any
 
 from flowpolicy.agents import FMQ
 from flowpolicy.flows import diagonal, mean_flow
@@ -81,7 +82,10 @@ def cloning_terms(agent: FMQ, problem: Problem) -> dict[str, int]:
     once = actor.forward(b, rows) + actor.backward(b, rows)
     # The tangent moves with the action and with r alone, so it has no part of s and t.
     tangent = actor.forward(b, (0, b, b, 0))
-    known = {diagonal: ("diagonal", once), mean_flow: ("mean_flow", once + tangent)}
+    known: dict[Any, tuple[str, int]] = {
+        diagonal: ("diagonal", once),
+        mean_flow: ("mean_flow", once + tangent),
+    }
     return dict(known[term.residual] for term in agent.terms)
 
 

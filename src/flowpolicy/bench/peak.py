@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import Blocks, interleave
+from flowpolicy.bench.timing import Blocks, interleave
 
 SIZES = (
     (512, 512, 512),
@@ -50,4 +50,5 @@ def _size(shape: tuple[int, int, int], repeats: int) -> tuple[float, float]:
     jax.block_until_ready(block())
     blocks = Blocks(count)
     interleave(repeats, [(blocks, block)])
-    return tuple(round(operations / min(s) / 1e9, 1) for s in (blocks.wall, blocks.cpu))
+    wall, cpu = (round(operations / min(s) / 1e9, 1) for s in (blocks.wall, blocks.cpu))
+    return wall, cpu

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.flops import Problem
 from flowpolicy import runs
 from flowpolicy.agents import FMQ
 from flowpolicy.agents.td import states_at_once
+from flowpolicy.bench.flops import Problem
 from flowpolicy.data.replay import UniformDraw
-from flowpolicy.flows import Flow, Integrated, OnDiagonal, Term, diagonal
+from flowpolicy.flows import Flow, FlowMap, Integrated, OnDiagonal, Term, diagonal
 from flowpolicy.refine import BestOfN, Cost
 from flowpolicy.refine.core import Q
 from flowpolicy.train.guards import Bounds, Guard
@@ -38,11 +38,16 @@ class EulerBestOfN:
 
     def cost(self, flow: Flow) -> Cost:
         """That of best-of-``n`` whose jumps take ``steps`` evaluations."""
-        return BestOfN(self.n).cost(Integrated(flow, self.steps))
+        return BestOfN(self.n).cost(self._integrated(flow))
 
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """The best of the candidates."""
-        return BestOfN(self.n)(key, Integrated(flow, self.steps), q, s)
+        return BestOfN(self.n)(key, self._integrated(flow), q, s)
+
+    def _integrated(self, flow: Flow) -> Integrated:
+        if not isinstance(flow, FlowMap):
+            raise TypeError(f"candidates are integrated along a flow map, got {flow!r}")
+        return Integrated(flow, self.steps)
 
 
 PAPER = Problem(obs=40, action=5, batch=256)
@@ -113,7 +118,7 @@ class Training:
             state = state.begin_online(jax.random.key(1))
             some = jax.tree.map(lambda x: x[None, :RING], rows)
             rings = self._updater.ring(rows, RING)
-            self._rings = self._updater.insert(rings, some, jnp.asarray([RING], jnp.int32))
+            self._rings = self._updater.insert(rings, some, np.asarray([RING]))
         self._agents = jax.tree.map(lambda x: x[None], state)
         self._first = 0
 
@@ -144,7 +149,7 @@ class Training:
             agent, jax.random.key(0), _batch(b, self.problem.obs, size)
         ).compile()  # fmt: skip
         cost = compiled.cost_analysis()
-        return float((cost[0] if isinstance(cost, list) else cost)["flops"])
+        return float(cost["flops"]) if cost else float("nan")
 
 
 def _batch(b: int, obs: int, size: int) -> Transition:

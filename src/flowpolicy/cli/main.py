@@ -24,6 +24,8 @@ COMMANDS = {
     "download": "get a package from the Hugging Face hub",
     "report": "write a run's report.html, or a page that compares several runs",
     "data": "collect, describe and check data files",
+    "bench": "measure this machine: updates, actions, environments, the loop",
+    "profile": "where the time of a run's updates goes: a trace and a page",
 }
 
 
@@ -78,7 +80,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     """Imported late, so that an unknown name is answered before tyro is loaded."""
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    from flowpolicy.cli import artefacts, commands, data, demo, distil, studies, training
+    from flowpolicy.cli import artefacts, commands, data, demo, distil, speed, studies, training
 
     return {
         "demo": demo.demo,
@@ -94,4 +96,6 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "download": artefacts.download,
         "report": commands.report,
         "data": data.data,
+        "bench": speed.bench,
+        "profile": speed.profile,
     }[name]

@@ -51,7 +51,8 @@ class Ring(eqx.Module):
     def cut(self) -> "Ring":
         """No chunk goes on beyond the newest row: its episode is over, though it did not end."""
         place = (self.written - 1) % self.capacity
-        ended = self.rows.ended.at[place].set(self.rows.ended[place] | (self.written > 0))
+        before = jnp.asarray(self.rows.ended)
+        ended = before.at[place].set(before[place] | (self.written > 0))
         return Ring(dataclasses.replace(self.rows, ended=ended), self.written)
 
     @property

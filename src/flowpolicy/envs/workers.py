@@ -148,8 +148,8 @@ class Worker:
         self._process: SpawnProcess | None = None
         self.pipe: Any = None
 
-    def start(self) -> None:
-        """Starts the process, in the place of one that died."""
+    def start(self) -> Any:
+        """Starts the process, in the place of one that died; returns the pipe to it."""
         self.pipe, other = self._context.Pipe()
         arguments = (self._make, self._room, self._buffers, other)
         self._process = self._context.Process(target=serve, args=arguments, daemon=True)
@@ -163,13 +163,13 @@ class Worker:
             ) from None
         finally:
             other.close()
+        return self.pipe
 
     def order(self, orders: Sequence[tuple[bytes, int, int]]) -> bool:
         """Sends what to do; whether the process was there to be told."""
-        if self.pipe is None:
-            self.start()
+        pipe = self.pipe or self.start()
         try:
-            self.pipe.send_bytes(b"".join(_ORDER.pack(*one) for one in orders))
+            pipe.send_bytes(b"".join(_ORDER.pack(*one) for one in orders))
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True

@@ -116,13 +116,14 @@ def _end_of(folder: RunFolder, online: bool) -> Trained | None:
 def _sample(cell: Cell, folder: RunFolder, trained: Trained, seed: int) -> Float[np.ndarray, "n d"]:
     """First actions of ``SAMPLES`` chunks at the first evaluation state."""
     config = folder.config()
-    agent = jax.tree.map(lambda x: x[config.seeds.index(seed)], trained.agents)
+    agents = jax.tree.map(lambda x: x[config.seeds.index(seed)][None], trained.agents)
+    memory = jax.tree.map(lambda x: x[0], agents).memory()
     choose = own if cell.refiner == OWN else refined(parts.parse(cell.refiner))
     obs = _first_observation(folder, seed)
-    keys = jax.random.split(stream_key(seed, Stream.POLICY), SAMPLES)
-    many = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * SAMPLES), (obs, agent.memory()))
-    chunks, _ = acting(choose, trained.normaliser)(agent, keys, *many)
-    return np.asarray(chunks, float)[:, : folder.spec().action]
+    keys = jax.random.split(stream_key(seed, Stream.POLICY), (1, SAMPLES))
+    many = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * SAMPLES)[None], (obs, memory))
+    chunks, _ = acting(choose, trained.normaliser, 1)(agents, keys, *many)
+    return np.asarray(chunks[0], float)[:, : folder.spec().action]
 
 
 def _first_observation(folder: RunFolder, seed: int) -> Observation:

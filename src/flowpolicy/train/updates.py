@@ -112,9 +112,35 @@ class Updater:
         ``bounds``, one per seed, is what guards need to know.
         """
         return self._update(
-            agents, rings, self._offline, self._normaliser, keys, jnp.asarray(first, jnp.int32),
-            jnp.asarray(alive), bounds, count=count,
-        )  # fmt: skip
+            *self._arguments(agents, rings, keys, first, alive, bounds), count=count
+        )
+
+    def lower(
+        self,
+        agents: Agent,
+        rings: Ring | None,
+        keys: Keys,
+        first: np.ndarray,
+        alive: np.ndarray,
+        *,
+        count: int,
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The program of ``update``, not compiled yet, and what to call it with."""
+        arguments = self._arguments(agents, rings, keys, first, alive, None)
+        return self._update.lower(*arguments, count=count), arguments
+
+    def _arguments(
+        self,
+        agents: Agent,
+        rings: Ring | None,
+        keys: Keys,
+        first: np.ndarray,
+        alive: np.ndarray,
+        bounds: Bounds | None,
+    ) -> tuple[Any, ...]:
+        numbers, alive_there = jnp.asarray(first, jnp.int32), jnp.asarray(alive)
+        rows, normaliser = self._offline, self._normaliser
+        return agents, rings, rows, normaliser, keys, numbers, alive_there, bounds
 
     def insert(self, rings: Ring, rows: Rows, counts: np.ndarray) -> Ring:
         """Appends the first ``counts`` (seeds,) of each seed's ``rows`` to its ring."""

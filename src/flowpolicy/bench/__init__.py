@@ -1,0 +1,1 @@
+"""Speed: what this machine can do, what training and acting take of it, and where time goes."""

@@ -1,0 +1,72 @@
+"""The parts of ``flowpolicy bench`` at a size of seconds, and what the command writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flowpolicy import cli
+from flowpolicy.agents import FMQ
+from flowpolicy.bench import actions, suite
+from flowpolicy.bench.flops import Problem
+from flowpolicy.envs.toy import PointMass
+from flowpolicy.nets import MLPCritic, MLPFlow
+from flowpolicy.refine import BestOfN
+
+TINY = FMQ(
+    chunk=2, bootstrap=BestOfN(2),
+    actor=MLPFlow(width=8, depth=1), critic=MLPCritic(width=8, depth=1),
+)  # fmt: skip
+PROBLEM = Problem(obs=3, action=2, batch=4)
+
+
+def test_both_back_ends_act_alike():
+    """What is compared is the same work."""
+    made = actions.actors(BestOfN(4), TINY, PROBLEM)
+    assert list(made) == ["jax", "numpy"]
+    obs = np.array([0.5, -1.0, 0.25], np.float32)
+    policies = [actions.policy(actor)[0] for actor in made.values()]
+    for policy in policies:
+        policy.reset()
+    np.testing.assert_allclose(*(policy.act(obs) for policy in policies), atol=1e-5)
+
+
+def test_missed_deadlines_are_counted():
+    found = actions.summary(np.array([0.001] * 98 + [0.021, 0.5]))
+    assert (found["calls"], found["missed"]) == (100, 2)
+    assert found["p50_ms"] == pytest.approx(1.0)
+    assert found["max_ms"] == pytest.approx(500.0)
+
+
+def test_steps_are_counted_over_the_ends_of_episodes():
+    assert suite._steps_per_second(PointMass(), 100) > 0
+
+
+def test_the_command_writes_strict_json(tmp_path, monkeypatch, capsys):
+    """The table names what was measured; the file holds all of it."""
+    ms = {"min": 1.0, "median": 2.0, "max": 3.0}
+    one = {"p50_ms": 0.1, "p99_ms": 0.2, "first_ms": 0.3}
+    results = {
+        "machine": {"cpu": "a processor", "cores": 2, "device": "cpu", "load_before": 0.1},
+        "peak": {"gflops": 200.0},
+        "updates": {"FMQ": {"wall_ms": ms, "share_of_peak": 0.8}},
+        "actions": {"one_step, numpy": one},
+        "environment_steps_per_second": {"point-mass": 1e5},
+        "loop": {"steps_per_second": 80.0, "updates": 0.7, "rest": 0.001},
+    }
+    asked = []
+
+    def bench(told, *, quick):
+        told("something")
+        asked.append(quick)
+        return results
+
+    monkeypatch.setattr(suite, "bench", bench)
+    file = tmp_path / "b.json"
+    assert cli.main(["bench", "--quick", "--out", str(file)]) == 0
+    assert asked == [True]
+    assert json.loads(file.read_text()) == results
+    out = " ".join(capsys.readouterr().out.split())
+    assert "80 % of that product" in out
+    assert "updates 70 %" in out
+    assert "rest 0 %" not in out
