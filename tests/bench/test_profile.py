@@ -40,7 +40,7 @@ HloModule jit_block
 ENTRY %main (a: f32[8,4], b: f32[4,4]) -> f32[4,8] {
   %a = f32[8,4]{1,0} parameter(0)
   %b = f32[4,4]{1,0} parameter(1)
-  %ynn_fusion.3 = f32[8,4] fusion(%a, %b), calls=%fused_matmul, metadata={op_name="f/jvp()/dot_general"}
+  %ynn_fusion.3 = f32[8,4] fusion(%a, %b), calls=%fused_matmul, metadata={op_name="f/dot_general"}
   %tanh_fusion = f32[8,4]{1,0} fusion(%ynn_fusion.3), kind=kLoop, calls=%fused_tanh
   %random_fusion = u32[8]{0} fusion(%b), calls=%fused_tanh, metadata={op_name="jit(f)/threefry2x32"}
   ROOT %moved_fusion.1 = f32[4,8]{1,0} fusion(%tanh_fusion), kind=kLoop, calls=%moved
@@ -55,7 +55,7 @@ def test_operations_are_told_apart_by_what_is_in_them():
     assert kinds["tanh_fusion"] == OTHER
     assert kinds["random_fusion"] == RANDOM
     assert kinds["moved_fusion.1"] == COPY
-    assert trace.sources(PROGRAM)["ynn_fusion.3"] == "f/jvp()/dot_general"
+    assert trace.sources(PROGRAM)["ynn_fusion.3"] == "f/dot_general"
 
 
 def test_time_adds_up_by_name_and_by_kind():
