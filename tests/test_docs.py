@@ -81,7 +81,10 @@ def test_the_closed_form_s_example_is_right(tmp_path: Path) -> None:
 
 def test_documents_name_files_that_exist() -> None:
     """Relative links of the documents lead somewhere."""
-    pages = ("tour", "notation", "add_an_algorithm", "closed_form", "resume", "deploy", "your_data")
+    pages = (
+        "tour", "notation", "add_an_algorithm", "closed_form", "qam", "resume", "deploy",
+        "your_data",
+    )  # fmt: skip
     for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
