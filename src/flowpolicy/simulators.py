@@ -1,4 +1,4 @@
-"""Importing simulators late, and so that it neither fails nor ends the process where no screen is."""
+"""Importing simulators late, and so that nothing fails or ends where no screen is."""
 
 import os
 import sys

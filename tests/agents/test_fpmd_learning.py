@@ -75,7 +75,8 @@ def test_a_bandit_of_two_modes():
     rate = Adam(rate=3e-3)
     config = FPMD(
         optimiser=rate, critic_optimiser=rate, noise=0.5, entropy=-1.5, noise_every=5, delay=1,
-        noise_optimiser=Adam(rate=0.05), reward_scale=1.0, memory=0.02, bootstrap=BestOfN(8), steps=5,
+        noise_optimiser=Adam(rate=0.05), reward_scale=1.0, memory=0.02, bootstrap=BestOfN(8),
+        steps=5,
         actor=MLPVelocity(width=24, depth=2), critic=MLPCritic(width=32, depth=2),
     )  # fmt: skip
     agent = config.init(jax.random.key(0), fp.Spec(obs=(1,), action=2))

@@ -50,7 +50,7 @@ def test_a_run_finds_its_rows_again_and_its_package_knows_the_units(path: Path, 
     assert fp.action_units(run.path) == fp.action_units(folder) == wanted
     told = json.loads((folder / "config.json").read_text())["action"]
     assert told["action_units"] == wanted.record()
-    assert "shift + scale * action" in (folder / "README.md").read_text()
+    assert "shift + scale * box" in (folder / "README.md").read_text()
     told["action_units"]["scale"] = [1.0]
     with pytest.raises(fp.FlowPolicyError, match="action_units must have 2"):
         fp.action_units(_with_action(folder, tmp_path / "altered", told))

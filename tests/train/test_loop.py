@@ -20,6 +20,7 @@ from flowpolicy.train.checkpoint import checkpoints
 from flowpolicy.train.clock import PARTS
 from flowpolicy.train.guards import Guard
 from flowpolicy.train.normalise import Identity, Standardise
+from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.stepper import Stepper
 from flowpolicy.train.updates import Updater
 
@@ -128,6 +129,27 @@ def test_two_updates_a_step_a_late_start_and_a_cut_chunk(tmp_path):
     _, meta = run.load()
     assert (meta["env_steps"], meta["updates"]) == ([59], 20 * 2 * CHUNK)
     assert [line["step"] for line in lines(run, "critic/loss")] == [*range(22, 59, 2), 59]
+
+
+def test_fewer_updates_than_steps(tmp_path):
+    """Three updates in ten steps, chunks of two: .6 a tick, never two ticks' worth at once."""
+    phases = (fp.Online(20, updates_per_step=0.3, start_after=0),)
+    run = train(tmp_path / "r", phases=phases, evaluation=QUIET, block=1)
+    # Before the first row there is nothing to learn from; sums 1.2, 1.8, 2.4, ... of ticks.
+    assert run.load()[1]["updates"] == int(10 * 0.6) - int(1 * 0.6)
+    assert [line["updates"] for line in lines(run, "critic/loss")] == [2, 4, 6]
+
+
+def test_the_best_state_goes_by_the_return_where_nothing_succeeds(tmp_path):
+    """Gymnasium's environments know no success; of equal ones the larger return is kept."""
+    run = train(
+        tmp_path / "r", phases=(fp.Online(40, start_after=0),),
+        evaluation=Evaluation(every=10, episodes=1, final_episodes=1, side_by_side=1),
+    )  # fmt: skip
+    rows = run.evaluations()
+    assert {row.success for row in rows} == {0.0}
+    best = max(rows, key=lambda row: row.returns)
+    assert run.load(best=True)[1]["returns"] == pytest.approx(best.returns)
 
 
 def test_purely_offline_and_purely_online(tmp_path):

@@ -12,6 +12,7 @@ from small_runs import CHUNK, OFFLINE, QUIET, train
 
 import flowpolicy as fp
 from flowpolicy.errors import InvalidConfig, InvalidData
+from flowpolicy.nets import MLPVelocity
 from flowpolicy.train.normalise import Standardise
 from flowpolicy.train.random import Stream, stream_key
 
@@ -151,3 +152,31 @@ def test_it_loads_where_no_simulator_can_be_imported(run):
     assert done.returncode == 0, done.stderr
     acted = np.array(json.loads(done.stdout))
     np.testing.assert_allclose(acted, fp.Policy.load(run.path).act(OBS), atol=1e-5)
+
+
+def test_actions_come_back_in_the_units_of_the_data(tmp_path):
+    """What was scaled to [-1, 1] for training is scaled back, by ``act`` and by sessions."""
+    draws = np.random.default_rng(0)
+    data = {
+        "observations": draws.normal(size=(40, 2)).astype(np.float32),
+        "actions": draws.uniform([10.0, -3.0], [50.0, 3.0], (40, 2)),
+        "terminals": np.arange(40) % 20 == 19,
+        "rewards": np.zeros(40, np.float32),
+        "masks": np.ones(40, np.float32),
+    }
+    np.savez(tmp_path / "d.npz", **data)
+    rows = fp.load_data(tmp_path / "d.npz", actions=fp.action_min_max())
+    run = fp.train(
+        fp.BC(chunk=2, actor=MLPVelocity(width=8, depth=1)), rows,
+        phases=[fp.Offline(1)], batch=4, out=tmp_path / "run",
+    )  # fmt: skip
+    ours, boxed = (fp.Policy.load(run.path, seed=3) for _ in range(2))
+    boxed = boxed.in_box()
+    robot, box = ours.act(np.zeros(2)), boxed.act(np.zeros(2))
+    assert np.abs(box).max() <= 1
+    low, high = data["actions"].min(0), data["actions"].max(0)
+    wanted = (low + high) / 2 + np.clip(box, -1, 1) * (high - low) / 2
+    np.testing.assert_allclose(robot, wanted, rtol=1e-5)
+    assert np.abs(robot).max() > 1
+    session = fp.Policy.load(run.path, seed=3).session()
+    np.testing.assert_allclose(session(np.zeros(2)), robot[0], rtol=1e-6)

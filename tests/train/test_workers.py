@@ -35,7 +35,7 @@ def same(one, other):
 def test_a_fleet_of_processes_steps_as_one_in_this_process(fleet):
     """Resets, pieces of a longer sequence, ends amid one, environments left out."""
     here, draws = Local(PointMass), np.random.default_rng(0)
-    assert fleet.shape == here.shape
+    assert fleet.shape() == here.shape()
     seeds = {0: 11, 1: 12, 2: 13}
     for first, other in zip(fleet.reset(seeds).values(), here.reset(seeds).values(), strict=True):
         np.testing.assert_array_equal(first, other)

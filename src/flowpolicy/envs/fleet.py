@@ -21,7 +21,6 @@ class Shape(NamedTuple):
 class Fleet(Protocol):
     """Environments by number, from 0; each is made when it is first used."""
 
-    @property
     def shape(self) -> Shape:
         """What they have in common."""
         ...
@@ -74,7 +73,6 @@ class Local:
             self._envs[i] = self._make()
         return self._envs[i]
 
-    @property
     def shape(self) -> Shape:
         """What they have in common; the first one is made for it."""
         env = self.env(0)

@@ -238,16 +238,20 @@ class Workers:
             )
         env = make()
         try:
-            obs, self.shape = env.reset(0), Shape(env.name, env.obs_shape, env.action_size)
+            obs, self._shape = env.reset(0), Shape(env.name, env.obs_shape, env.action_size)
         finally:
             env.close()
-        room = Room(obs, self.shape.action, most)
+        room = Room(obs, self._shape.action, most)
         self._most, self._say, self.trouble = most, say, ""
         workers = min(workers, size)
         self._workers = [Worker(make, room, len(range(k, size, workers))) for k in range(workers)]
         self._deaths = 0
         self._size = size
         self._gone: set[int] = set()  # whose episode died with its process
+
+    def shape(self) -> Shape:
+        """What they have in common."""
+        return self._shape
 
     def _of(self, i: int) -> tuple[int, int]:
         """Which worker holds the i-th environment, and as its how-manieth."""

@@ -82,16 +82,17 @@ def _body(config: dict[str, Any], record: dict[str, Any], success: Success | Non
     )
     action, interval = config["action"], config["control_interval_s"]
     yield "## What comes out\n"
+    box = f"in [{action['low']:g}, {action['high']:g}]"
     yield (
-        f"A chunk of {config['chunk']} actions of {action['size']} numbers in "
-        f"[{action['low']:g}, {action['high']:g}], to be executed one after the other"
-        + (f", every {interval:g} s." if interval else "; the control interval is unknown.")
+        f"A chunk of {config['chunk']} actions of {action['size']} numbers "
+        f"{'in the units of its data' if RECORD in action else box}, to be executed one after the "
+        "other" + (f", every {interval:g} s." if interval else "; the control interval is unknown.")
     )
     if RECORD in action:
         shift, scale = (action[RECORD][name] for name in ("shift", "scale"))
         yield (
-            "\nThe robot's own actions are shift + scale * action, entry by entry, with shift "
-            f"{shift} and scale {scale}: `flowpolicy.action_units(FOLDER).to_robot(chunk)`."
+            f"\nThey are shift + scale * box, entry by entry, with shift {shift} and scale "
+            f"{scale}. The box, in which the policy itself computes, is {box[3:]} (`Policy.in_box`)."
         )
     yield "\n## How to load it\n"
     yield "```python\nfrom flowpolicy import Policy\n"

@@ -46,7 +46,7 @@ def _play(cell: Cell, folder: RunFolder, seed: int) -> tuple[Rollout | None, Rol
     index = config.seeds.index(seed)
     env = config.task.env()
     try:
-        policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=seed)
+        policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=seed).in_box()
 
         def begin(episode: int) -> Act:
             del episode  # the noise goes on from episode to episode

@@ -53,7 +53,7 @@ def _rollout(folder: RunFolder, env: Env) -> Rollout:
     starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]
 
     def begin(episode: int) -> Act:
-        return Policy.load(folder.path, seed=episode).session()
+        return Policy.load(folder.path, seed=episode).in_box().session()
 
     return record_rollout(begin, env, seeds=starts, track=tracker(env))
 

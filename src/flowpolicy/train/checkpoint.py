@@ -120,8 +120,10 @@ def _second(old: Contents) -> Contents:
 
 
 def _third(old: Contents) -> Contents:
-    """Format 2 counted updates and ticks for all seeds together."""
+    """Format 2 counted updates and ticks of all seeds together, and told no best return."""
     meta = {**old.meta, "format": 3}
+    if "best" in meta:
+        meta["best"] = [meta["best"], -LARGEST]
     stepper = meta.get("stepper")
     seeds = len(stepper["episodes"]) if stepper else len(meta.get("cuts") or [None])
     meta["made"] = [meta.get("updates", 0)] * seeds

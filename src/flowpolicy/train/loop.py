@@ -26,6 +26,10 @@ from flowpolicy.train.stop import Halted, StopFlag, Stopped, stop_on_signal
 from flowpolicy.train.versions import platform
 from flowpolicy.types import Metrics
 
+NONE = (-1.0, 0.0)
+"""Success and return of no evaluation. Of two with the same success, as where an environment knows
+none, the return decides."""
+
 
 @dataclasses.dataclass
 class Position:
@@ -45,7 +49,7 @@ class Loop:
         self.learner, self.examiner = parts.learner, parts.examiner
         self.like, self._opened = parts.like, parts.opened
         seeds = self.config.seeds
-        self.at, self.best = Position(), -1.0
+        self.at, self.best = Position(), NONE
         self._fleet, self._hardware = parts.fleet, parts.hardware
         self.stepper = None
         if parts.fleet is not None and self.config.ring_capacity:
@@ -228,11 +232,12 @@ class Loop:
         if self._fleet is not None and self._fleet.trouble:
             raise self._broken(self._fleet.trouble)
         self.clock.lap("evaluation")
-        success = float(np.mean([row.success for row in rows if row.refiner == OWN]))
-        if success > self.best:
-            self.best = success
+        own = [row for row in rows if row.refiner == OWN]
+        success, gain = (float(x) for x in np.mean([(r.success, r.returns) for r in own], axis=0))
+        if (success, gain) > self.best:
+            self.best = success, gain
             if self.config.keep_best:
-                best = self._contents(success=success, resumable=False)
+                best = self._contents(success=success, returns=gain, resumable=False)
                 self.keeper.save_best(self._name(), best)
 
     def _name(self) -> str:
@@ -248,7 +253,7 @@ class Loop:
         contents = self._contents(
             position=dataclasses.asdict(self.at),
             first=self.first,
-            best=self.best,
+            best=list(self.best),
             cuts=self.cuts,
             journals=journals,
             logs=self.folder.logs(),

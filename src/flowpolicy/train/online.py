@@ -1,5 +1,6 @@
 """The online phase: ticks of one policy call, up to h environment steps, h * UTD updates."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,9 +95,9 @@ class Ticker:
         )
 
     @property
-    def per_tick(self) -> int:
-        """Updates of a tick."""
-        return self._chunk * self._phase.updates_per_step
+    def per_tick(self) -> float:
+        """Updates of a tick, on average."""
+        return float(self._chunk * self._phase.updates_per_step)
 
     @property
     def done(self) -> int:
@@ -145,6 +146,9 @@ class Ticker:
         """Seeds below ``start_after``, or that have made all their steps, keep their agent."""
         steps = self._stepper.env_steps
         alive = (steps - self.first >= max(self._phase.start_after, 1)) & (steps < self._limit)
-        if not alive.any():
+        # Seeds that are alive have made as many ticks.
+        tick = int(self._stepper.ticks.max())
+        count = math.floor((tick + 1) * self.per_tick) - math.floor(tick * self.per_tick)
+        if not alive.any() or not count:
             return None
-        return self._learner.update(self.rings, self.per_tick, alive)
+        return self._learner.update(self.rings, count, alive)

@@ -1,6 +1,7 @@
 """Phases and the configuration of a run, as data."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from flowpolicy.data.replay import Draw, UniformDraw
@@ -8,7 +9,7 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
 from flowpolicy.refine import Refiner
 from flowpolicy.train.guards import Guard
-from flowpolicy.train.normalise import Identity, Standardise
+from flowpolicy.train.normalise import Identity, MinMax, Standardise
 
 
 @register("offline")
@@ -32,8 +33,9 @@ class Online:
 
     env_steps: int = 1_000_000
     """Environment steps per seed."""
-    updates_per_step: int = 1
-    """UTD: a tick of h environment steps is followed by h times as many updates."""
+    updates_per_step: int | float = 1
+    """UTD: a tick of h environment steps is followed by h times as many updates; where that is no
+    whole number, by as many as bring their sum below it by less than one (0.2: one in five)."""
     start_after: int = 5_000
     """Environment steps before the first update."""
     random_steps: int = 0
@@ -43,9 +45,9 @@ class Online:
     def __post_init__(self) -> None:
         """Checks the fields."""
         least = min(self.env_steps, self.start_after, self.random_steps)
-        if least < 0 or self.updates_per_step < 1:
+        if least < 0 or not 0 < self.updates_per_step < math.inf:
             raise InvalidConfig(
-                "online needs env_steps, start_after, random_steps >= 0 and updates_per_step >= 1, "
+                "online needs env_steps, start_after, random_steps >= 0 and updates_per_step > 0, "
                 f"got {self.env_steps}, {self.start_after}, {self.random_steps} and "
                 f"{self.updates_per_step}"
             )
@@ -106,7 +108,7 @@ class RunConfig:
     """Online rows a ring holds; 0 for all rows the online phases make."""
     draw: Draw = UniformDraw()
     """How a batch chooses between offline and online rows."""
-    normaliser: Identity | Standardise = Identity()
+    normaliser: Identity | Standardise | MinMax = Identity()
     """What is done to observations before a net sees them."""
     evaluation: Evaluation = Evaluation()
     """When the policy is tried."""

@@ -10,6 +10,7 @@ import numpy as np
 from flowpolicy.deploy.files import is_package
 from flowpolicy.deploy.numpy_actor import NumpyActor
 from flowpolicy.deploy.package import read_package
+from flowpolicy.deploy.units import ActionUnits, action_units
 from flowpolicy.errors import InvalidConfig, InvalidData, unknown_name
 
 BACKENDS = ("jax", "numpy")
@@ -46,8 +47,11 @@ class Policy:
     action_size, horizon: an action's size, and actions in a chunk
     """
 
-    def __init__(self, actor: Actor) -> None:
-        """Acts with ``actor``; ``Policy.load`` makes one of a folder."""
+    def __init__(self, actor: Actor, units: ActionUnits | None = None) -> None:
+        """Acts with ``actor``; ``Policy.load`` makes one of a folder. ``units`` are the robot's;
+        where None, actions are in [-1, 1].
+        """
+        self._units = None if units is None or units.change_nothing else units
         self.obs_shape, self.action_size = actor.obs_shape, actor.action_size
         self.horizon = actor.horizon
         self._actor, self._memory, self._calls = actor, actor.memory(), 0
@@ -84,20 +88,25 @@ class Policy:
                 )
             from flowpolicy.train.jax_actor import JaxActor  # imports JAX
 
-            return cls(JaxActor.of_run(folder, seed_index, refiner, seed))
+            actor = JaxActor.of_run(folder, seed_index, refiner, seed)
+            return cls(actor, action_units(folder))
         if seed_index != 0:
             raise InvalidConfig(f"seed_index must be 0 for a package, got {seed_index}")
         package = read_package(folder)
         if backend == "jax":
             from flowpolicy.train.jax_actor import JaxActor
 
-            return cls(JaxActor.of_package(package, refiner, seed))
+            return cls(JaxActor.of_package(package, refiner, seed), action_units(folder))
         if refiner is not None:
             raise InvalidConfig(
                 "backend='numpy' acts with the refiner that was packaged; "
                 "package the run again with another one"
             )
-        return cls(NumpyActor(package, seed))
+        return cls(NumpyActor(package, seed), action_units(folder))
+
+    def in_box(self) -> "Policy":
+        """The same policy with actions in [-1, 1], as environments of a run take them."""
+        return Policy(self._actor)
 
     @property
     def agent(self) -> Any:
@@ -110,14 +119,16 @@ class Policy:
         return self._actor.inside()[1]
 
     def act(self, obs: Any) -> np.ndarray:
-        """The chunk for one observation, (horizon, action_size), every entry in [-1, 1].
+        """The chunk for one observation, (horizon, action_size), in the units of the actions it was
+        trained on (``action_units``): [-1, 1] unless the data say otherwise.
 
         Successive calls draw fresh noise. Raises ``InvalidData`` for a wrong shape, or a value
         that is not finite.
         """
         chunk, self._memory = self._actor(self._calls, self._checked(obs), self._memory)
         self._calls += 1
-        return chunk.reshape(self.horizon, self.action_size)
+        chunk = chunk.reshape(self.horizon, self.action_size)
+        return chunk if self._units is None else self._units.to_robot(chunk)
 
     def reset(self) -> None:
         """Forgets the episode: the memory becomes that before a first observation."""

@@ -114,7 +114,8 @@ def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> F
 def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
     sides = [] if dataset is None else [(dataset.obs_shape, dataset.action_size)]
     if fleet is not None:
-        sides.append((fleet.shape.obs, fleet.shape.action))
+        _, obs, action = fleet.shape()
+        sides.append((obs, action))
     if len(sides) == 2 and sides[0] != sides[1]:
         raise InvalidConfig(
             "data and environment differ in (observation shape, action size): "

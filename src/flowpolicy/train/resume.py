@@ -155,7 +155,8 @@ def restore(loop: Loop, found: Found) -> list[str]:
     for rows, (_, segments) in zip(loop.journals, found.rows, strict=True):
         journal.cut(rows.folder, rows.kind, segments)
         rows.go_on(segments)
-    loop.at, loop.first, loop.best = Position(**meta["position"]), meta["first"], meta["best"]
+    loop.at, loop.first = Position(**meta["position"]), meta["first"]
+    loop.best = tuple(meta["best"])
     loop.clock.restore(meta["clock"])
     loop.cuts = meta["cuts"]
     loop.learner.restore(found.trained.agents, meta)

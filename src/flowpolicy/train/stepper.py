@@ -109,7 +109,7 @@ class Stepper:
         """A value that is not finite would spoil the replay, and the losses much later."""
         for what, leaves in (("reward", [step.reward]), ("observation", jax.tree.leaves(step.obs))):
             if not all(np.isfinite(x).all() for x in leaves):
-                name, number = self._fleet.shape.name, len(self._actions[i]) + 1
+                name, number = self._fleet.shape().name, len(self._actions[i]) + 1
                 raise InvalidData(
                     f"{name}: the {what} after step {number} of "
                     f"episode {int(self.episodes[i])} (seed {self._seeds[i]}) is not finite"
@@ -167,7 +167,7 @@ class Stepper:
             same = jax.tree.map(np.array_equal, self._obs[i], was["obs"])
             if self._over[i] or self._gain[i] != gain or not all(jax.tree.leaves(same)):
                 troubles.append(
-                    f"{self._fleet.shape.name}: episode {int(self.episodes[i])} of seed "
+                    f"{self._fleet.shape().name}: episode {int(self.episodes[i])} of seed "
                     f"{self._seeds[i]}, played again, is another one after "
                     f"{len(self._actions[i])} steps"
                 )
