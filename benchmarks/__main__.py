@@ -2,9 +2,15 @@
 
 import sys
 
-from benchmarks import act, guards, loop, update
+from benchmarks import act, guards, loop, ports, update
 
-BENCHMARKS = {"update": update.main, "act": act.main, "loop": loop.main, "guards": guards.main}
+BENCHMARKS = {
+    "update": update.main,
+    "act": act.main,
+    "loop": loop.main,
+    "guards": guards.main,
+    "ports": ports.main,
+}
 
 
 def main(names: list[str]) -> int:

@@ -4,20 +4,14 @@
 collected on the spot; the shares are those the run writes into its own ``metrics.jsonl``.
 """
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import jax
-
-import flowpolicy as fp
 from benchmarks import measure
-from flowpolicy.train.phases import Evaluation
+from flowpolicy.bench import loop as bench_loop
+from flowpolicy.bench.loop import ROWS, RUN, WARM
 
-RUN, ENVIRONMENT, ROWS = "mini/fmq/cube-single-task1", "cube-single", 2_000
-WARM, STEPS, PARTS = 100, 1_000, ("environment", "policy", "updates", "rest")
-REPEATS = 3
+STEPS, REPEATS, PARTS = 1_000, 3, bench_loop.SHARES
 LIMIT = 0.05
 
 
@@ -25,7 +19,7 @@ def main() -> None:
     """Measures, prints, writes ``results/loop-<device>.json``."""
     machine = measure.machine()
     with tempfile.TemporaryDirectory() as folder:
-        shares = _shares(Path(folder))
+        shares = bench_loop.shares(Path(folder), steps=STEPS, repeats=REPEATS)
     results = {
         part: {
             "min": min(values),
@@ -57,28 +51,6 @@ def main() -> None:
     measure.show(title, ("part", "share", "range"), rows)
     measure.show_wanted(lines)
     print(f"written: benchmarks/results/{path.name}")
-
-
-def _shares(folder: Path) -> list[dict[str, Any]]:
-    # Every phase compiles its collecting policy; found in a cache, that takes no time.
-    measure.cache_programs(folder / "compiled")
-    file = folder / "play.npz"
-    fp.collect(ENVIRONMENT, ROWS, file, episode_steps=200)
-    run = fp.train(
-        RUN,
-        task=fp.OGBench("cube-single-task1", file=str(file)),
-        phases=[
-            fp.Offline(20),
-            fp.Online(WARM, start_after=0),
-            *[fp.Online(STEPS, start_after=0)] * REPEATS,
-        ],
-        evaluation=Evaluation(every=0, final_episodes=0),
-        checkpoint_every=1_000_000,
-        out=folder / "run",
-    )
-    jax.config.update("jax_compilation_cache_dir", None)
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "time/rest" in line and line["phase"] == "online"][1:]
 
 
 if __name__ == "__main__":

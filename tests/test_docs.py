@@ -11,6 +11,7 @@ from flowpolicy import parts, runs
 from flowpolicy.data.collect import collect
 from flowpolicy.runs import mini
 from flowpolicy.train.phases import Evaluation
+from quick import quick_compilation
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,6 +72,15 @@ def test_own_data_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.Mo
         assert 1.0 < abs(space["degrees"]).max() <= 40.0
 
 
+def test_the_example_with_workers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seeds, two processes."""
+    monkeypatch.chdir(tmp_path)
+    (text,) = blocks("docs/speed.md")
+    with quick_compilation():
+        space = run_block(text, tmp_path)
+    assert space["run"].finished()
+
+
 def test_the_closed_form_s_example_is_right(tmp_path: Path) -> None:
     """The numbers in its comments are checked by the block itself; here to two digits."""
     (text,) = blocks("docs/closed_form.md")
@@ -83,7 +93,7 @@ def test_documents_name_files_that_exist() -> None:
     """Relative links of the documents lead somewhere."""
     pages = (
         "tour", "notation", "add_an_algorithm", "closed_form", "qam", "resume", "deploy",
-        "your_data",
+        "your_data", "speed", "tasks", "gfp", "fpmd",
     )  # fmt: skip
     for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")

@@ -92,7 +92,8 @@ def _body(config: dict[str, Any], record: dict[str, Any], success: Success | Non
         shift, scale = (action[RECORD][name] for name in ("shift", "scale"))
         yield (
             f"\nThey are shift + scale * box, entry by entry, with shift {shift} and scale "
-            f"{scale}. The box, in which the policy itself computes, is {box[3:]} (`Policy.in_box`)."
+            f"{scale}. The box, in which the policy itself computes, is {box[3:]} "
+            "(`Policy.in_box`)."
         )
     yield "\n## How to load it\n"
     yield "```python\nfrom flowpolicy import Policy\n"
