@@ -16,7 +16,7 @@ as the policy at its centre has hardly been trained.
 import dataclasses
 from typing import Any
 
-from flowpolicy.agents import BC, FMQ, MVP, RLPD, Distilled
+from flowpolicy.agents import BC, FMQ, MVP, QAM, RLPD, Distilled
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.agents.heads import EditHead, OneStepHead
@@ -69,7 +69,10 @@ def small_net(net: Any) -> Any:
 
 
 def optimisers(agent: AgentConfig) -> dict[str, Adam]:
-    """RLPD clones nothing, so its one optimiser is that of the critics."""
+    """RLPD clones nothing, so its one optimiser is that of the critics. QAM clips its gradients."""
+    if isinstance(agent, QAM):
+        actor, critic = (dataclasses.replace(x, clip=agent.optimiser.clip) for x in (ACTOR, CRITIC))
+        return {"optimiser": actor, "critic_optimiser": critic}
     if isinstance(agent, RLPD):
         return {"optimiser": CRITIC}
     if isinstance(agent, BC):
