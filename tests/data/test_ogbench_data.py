@@ -242,7 +242,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert dataset_of("antmaze-giant") == "antmaze-giant-navigate-v0"
     with pytest.raises(MissingData, match="flowpolicy data collect cube-single --rows 5000"):
         find("cube-single-task1", 5000)
-    with pytest.raises(MissingData, match=r"ogbench\.download_datasets.*antmaze-giant-navigate"):
+    with pytest.raises(MissingData, match=r"flowpolicy data download antmaze-giant-navigate"):
         find("antmaze-giant-task1")
     with pytest.raises(MissingData, match="flowpolicy data collect scene"):
         load(tmp_path / "scene-play-v0.npz", "scene-task1")

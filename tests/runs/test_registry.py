@@ -111,11 +111,11 @@ def test_gfp_has_larger_batches_on_the_largest_tasks():
         assert runs.get(f"gfp/{env}-task1").config.batch == size
         assert runs.get(f"qc/{env}-task1").config.batch == 256
     noisy = runs.get("mini/gfp/cube-single-noisy-task1").config
-    assert dataset_of("cube-single", noisy=True) == "cube-single-noisy-v0"
+    assert dataset_of("cube-single", "noisy") == "cube-single-noisy-v0"
     with pytest.raises(MissingData, match="cube-single-noisy-v0"):
         dataclasses.replace(noisy.task, rows=77).dataset()
     with pytest.raises(InvalidConfig, match="no noisy data for antmaze-giant"):
-        dataset_of("antmaze-giant", noisy=True)
+        dataset_of("antmaze-giant", "noisy")
 
 
 def test_methods_of_one_protocol_differ_in_the_method_alone():

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from flowpolicy.data.collect import COLLECTED, versions
+from flowpolicy.data.collect import versions
 from flowpolicy.data.dataset import Dataset, problems_in
 from flowpolicy.data.npz import Arrays, read_npz, sha256
 from flowpolicy.data.record import promised_sum, read_record
+from flowpolicy.data.sets import TaskName, find_set, task_name
 from flowpolicy.errors import (
     CorruptFile,
     InvalidConfig,
@@ -55,9 +56,10 @@ def load(
     if reward_timing not in ("pre", "post"):
         raise InvalidConfig(f"reward_timing must be 'pre' or 'post', got {reward_timing!r}")
     path = Path(path)
-    environment, number = _split(task)
+    name = _parsed(task)
+    environment, number = name.environment, name.number
     if not path.is_file():
-        raise MissingData(f"{path}: there is no such file; {how_to_get(_dataset_for(task))}")
+        raise MissingData(f"{path}: there is no such file; {how_to_get(dataset_for(task))}")
     successes = task_successes(environment, number)
     record, found = read_record(path), sha256(path)
     promised = None if record is None else promised_sum(record, path)
@@ -102,7 +104,7 @@ def find(task: str, rows: int | None = None) -> Path:
     """The data file for ``task`` on this machine: ours of that many rows, ours of any name, then
     OGBench's own under ``~/.ogbench/data``. Raises ``MissingData`` with the command to make it.
     """
-    dataset = _dataset_for(task)
+    dataset = dataset_for(task)
     candidates = [default_path(dataset, rows), default_path(dataset)]
     candidates.append(Path.home() / ".ogbench" / "data" / f"{dataset}.npz")
     for path in candidates:
@@ -112,30 +114,33 @@ def find(task: str, rows: int | None = None) -> Path:
     raise MissingData(f"no data for {task} at {places}; {how_to_get(dataset, rows)}")
 
 
-def dataset_of(environment: str, *, noisy: bool = False) -> str:
-    """OGBench's name of the data set for an environment: ``cube-single-play-v0``.
+def dataset_of(environment: str, kind: str = "") -> str:
+    """The name of an environment's data set, ``cube-single-play-v0``; raises as ``find_set``."""
+    return find_set(environment, kind).name
 
-    noisy: of a closed-loop oracle with Gaussian and random actions, for the arm alone.
+
+def dataset_for(task: str) -> str:
+    """The name of the data set that ``task`` is trained on: ``cube-single-noisy-v0`` for
+    ``cube-single-noisy-task1``. Raises ``UnknownName``, or ``InvalidConfig`` for a kind of data
+    that the environment does not have.
     """
-    arm = re.match("cube|scene|puzzle", environment) is not None
-    if noisy and not arm:
-        raise InvalidConfig(f"there is no noisy data for {environment}; OGBench has it for the arm")
-    return f"{environment}-{('noisy' if noisy else 'play') if arm else 'navigate'}-v0"
-
-
-def _dataset_for(task: str) -> str:
-    environment, _ = _split(task)
-    return dataset_of(environment, noisy="-noisy-" in task)
+    name = _parsed(task)
+    return find_set(name.environment, name.kind, sharded=name.sharded).name
 
 
 def how_to_get(dataset: str, rows: int | None = None) -> str:
-    """One sentence that says which command makes, or which package fetches, a data set."""
-    for environment in COLLECTED:
-        if dataset == dataset_of(environment):
-            return f"make it with: flowpolicy data collect {environment} --rows {rows or 100_000}"
+    """One sentence that says which command makes, or fetches, a data set."""
+    found = find_set(dataset)
+    fetch = f"flowpolicy data download {dataset.removesuffix('-v0')}"
+    if found.shards or not found.collectable:
+        return f"download it with: {fetch}"
+    usual = dataset == dataset_of(found.environment)
+    name = found.environment if usual else dataset.removesuffix("-v0")
+    make = f"make it with: flowpolicy data collect {name} --rows {rows or 100_000}"
     return (
-        f"its data cannot be made here; download {dataset} with "
-        f"ogbench.download_datasets(['{dataset}'])"
+        f"{make}, or download the official {found.transitions:,} rows with: {fetch}"
+        if (found.official)
+        else make
     )
 
 
@@ -188,13 +193,11 @@ def task_successes(environment: str, number: int) -> Successes:
     return _scene(goal["goal"], vars(env)["_num_buttons"])
 
 
-def _split(task: str) -> tuple[str, int]:
-    found = re.fullmatch(
-        r"([a-z0-9-]+?)(-(play|navigate|noisy))?(-singletask)?-task(\d+)(-v0)?", task
-    )
+def _parsed(task: str) -> TaskName:
+    found = task_name(task)
     if found is None:
         raise _unknown(task)
-    return found[1], int(found[5])
+    return found
 
 
 def _unknown(task: str) -> UnknownName:

@@ -15,7 +15,7 @@ from flowpolicy.simulators import gymnasium_with_ogbench
 
 __all__ = ["gripper_path", "make_env", "seed_for", "task_names"]
 
-_DATA_WORDS = r"-(play|noisy|navigate|stitch|explore|path)(?=-)"
+_DATA_WORDS = r"-(play|noisy|navigate|stitch|explore|path)(-100m)?(?=-)"
 _SHORT = re.compile(r"(?P<environment>[a-z0-9-]+?)-singletask(-(?P<task>task\d+))?-v0")
 
 
@@ -51,10 +51,11 @@ def task_names() -> list[str]:
 
 
 def short_name(task: str) -> str:
-    """``cube-single-task1`` for all of OGBench's ways to write it; other text as it is."""
-    found = _SHORT.fullmatch(re.sub(_DATA_WORDS, "", task))
+    """``cube-single-task1`` for all of OGBench's ways to write it, whatever the data."""
+    plain = re.sub(_DATA_WORDS, "", task)
+    found = _SHORT.fullmatch(plain)
     if found is None:
-        return task
+        return plain
     return f"{found['environment']}-{found['task'] or 'default'}"
 
 

@@ -28,6 +28,7 @@ from flowpolicy.data.replay import Draw, OfflineShare, UniformDraw
 from flowpolicy.flows import Term
 from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
 from flowpolicy.runs.guided import gfp, gfp_batch, gfp_released
+from flowpolicy.runs.ogbench import setting
 from flowpolicy.runs.tilted import control, tilted, tilted_e, tilted_f
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.values import mean
@@ -68,11 +69,6 @@ def qc(env: str) -> QC:
     return QC(act=candidates(env), bootstrap=candidates(env))
 
 
-def long_discount(env: str) -> float:
-    """gamma of FQL's published commands: 0.995 where an episode is long."""
-    return 0.995 if env.startswith(("antmaze-giant", "humanoidmaze", "antsoccer")) else 0.99
-
-
 def distillation_weight(env: str) -> float:
     """alpha of FQL from offline to online (its Table 7); pointmaze, unknown there, as antmaze."""
     weights = {"humanoidmaze": 100.0, "antsoccer": 30.0, "puzzle-4x4": 1000.0, "puzzle": 1000.0}
@@ -89,7 +85,7 @@ def chunked_weight(env: str) -> float:
 
 def fql(env: str) -> FQL:
     """FQL with the environment's alpha and discount."""
-    return FQL(alpha=distillation_weight(env), discount=long_discount(env))
+    return FQL(alpha=distillation_weight(env), discount=setting("fql", env).discount)
 
 
 def released(fmq: FMQ) -> FMQ:

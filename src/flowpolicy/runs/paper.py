@@ -12,6 +12,7 @@ The tasks of FMQ's page are ``PAGE``; robomimic's can and square are not among o
 from flowpolicy.agents import FMQ, MVP
 from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
+from flowpolicy.runs.ogbench import setting
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Evaluation, RunConfig
 
@@ -42,8 +43,6 @@ PAGE = (
 )
 """The OGBench tasks of the table on FMQ's page."""
 
-SPARSE = ("scene", "puzzle-3x3")
-
 
 def environment(task: str) -> str:
     """``cube-single`` of ``cube-single-task1``."""
@@ -55,7 +54,7 @@ def paper_run(method: Method, task: str) -> RunConfig:
     env = environment(task)
     return RunConfig(
         agent=method.agent(env),
-        task=OGBench(task, timing="mixed", sparse=env in SPARSE),
+        task=OGBench(task, timing="mixed", sparse=setting("qc", env).sparse),
         phases=method.phases,
         batch=method.batch(env),
         draw=method.draw,

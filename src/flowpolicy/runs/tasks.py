@@ -21,7 +21,8 @@ class OGBench:
     """A single task of OGBench, with its play or navigation data."""
 
     task: str = "cube-single-task1"
-    """Environment and task, as in cube-double-task3; cube-double-noisy-task3 has noisy data."""
+    """Environment and task, as in cube-double-task3; with a word for its data where that is not
+    play or navigate, as in cube-double-noisy-task3 or antmaze-large-stitch-task3."""
     rows: int = 0
     """Rows of the collected file that is meant; 0 for whichever file is found."""
     file: str = ""
@@ -53,9 +54,7 @@ class OGBench:
     def env(self) -> Env:
         """A new environment."""
         timing = "pre" if self.timing == "pre" else "post"
-        # The environment is the same whatever the data.
-        task = self.task.replace("-noisy-task", "-task")
-        return make_env(task, success_timing=timing, sparse=self.sparse)
+        return make_env(self.task, success_timing=timing, sparse=self.sparse)
 
     @property
     def control_interval(self) -> float | None:

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
+from flowpolicy.runs.ogbench import setting
 from flowpolicy.values import mean
 
 
@@ -48,12 +49,13 @@ def row(env: str) -> Row:
 
 
 def _for(env: str, agent: QAM, inverse_temperature: float) -> QAM:
-    """Single actions in mazes; their longer discount, and no pessimism for the humanoid."""
-    changes: dict[str, Any] = {"inverse_temperature": inverse_temperature}
-    if "maze" in env:
-        changes["chunk"] = 1
-    if env.startswith(("antmaze-giant", "humanoidmaze")):
-        changes["discount"] = 0.995
+    """The environment's chunk and discount, and no pessimism for the humanoid."""
+    there = setting("qam", env)
+    changes: dict[str, Any] = {
+        "inverse_temperature": inverse_temperature,
+        "chunk": there.chunk,
+        "discount": there.discount,
+    }
     if env.startswith("humanoidmaze"):
         changes["aggregate"] = mean
     return dataclasses.replace(agent, **changes)
