@@ -13,11 +13,11 @@ from flowpolicy import parts
 from flowpolicy.data import check as checking
 from flowpolicy.data import ogbench, own
 from flowpolicy.data.actions import ActionScaling
-from flowpolicy.data.collect import COLLECTED, collect, environment_of
+from flowpolicy.data.collect import collect, collected
 from flowpolicy.errors import InvalidConfig, unknown_name
 
 ABOUT = {
-    "collect": "play data by OGBench's scripted oracles, in OGBench's own format",
+    "collect": "data by OGBench's scripted oracles, in OGBench's own format",
     "info": "what a data file holds",
     "check": "whether a data set of yours can be trained on, and what it holds",
     "convert": "write a data set as columns that are mapped, not read, when they are used",
@@ -39,11 +39,15 @@ def data(arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class CollectOptions:
-    """Collects play (or navigation) data; the same seed gives the same rows, whatever the number
-    of workers, on one machine; another processor may round otherwise."""
+    """Collects data as OGBench's authors did; the same seed gives the same rows, whatever the
+    number of workers, on one machine; another processor may round otherwise."""
 
     environment: Annotated[str, tyro.conf.Positional]
-    """cube-single, cube-double, cube-triple, scene, puzzle-3x3, pointmaze-medium, ..."""
+    """cube-single, cube-double, cube-triple, scene, puzzle-3x3, pointmaze-medium, ..., or a data
+    set's name, as in cube-single-noisy; visual-cube-single for frames."""
+    kind: str = ""
+    """play or noisy for the arm, navigate or stitch for point mazes; the first of them if not
+    given."""
     rows: int = 100_000
     """Transitions, at least; whole episodes are played."""
     seed: int = 0
@@ -58,9 +62,8 @@ class CollectOptions:
 
 def _collect(arguments: list[str]) -> int:
     options = tyro.cli(CollectOptions, args=arguments, prog="flowpolicy data collect")
-    name = environment_of(options.environment)
-    dataset = f"{name}-{COLLECTED[name]}-v0"
-    out = Path(options.out) if options.out else ogbench.default_path(dataset, options.rows)
+    name = collected(options.environment, options.kind).name
+    out = Path(options.out) if options.out else ogbench.default_path(name, options.rows)
     collect_with_progress(
         name,
         options.rows,

@@ -1,10 +1,9 @@
-"""Collecting OGBench play data with its scripted oracles, in several processes."""
+"""Collecting OGBench's data with its scripted oracles, in several processes."""
 
 import json
 import math
 import os
 import queue
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,27 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowpolicy.data.npz import read_npz, sha256, write_npz
-from flowpolicy.errors import FlowPolicyError, InvalidConfig, unknown_name
+from flowpolicy.data.sets import DataSet, find_set
+from flowpolicy.errors import FlowPolicyError, InvalidConfig
+from flowpolicy.simulators import gymnasium_with_ogbench
 
-EPISODE_STEPS = 1001
 FORMAT = "flowpolicy-data-1"
-
-COLLECTED = {
-    "cube-single": "play",
-    "cube-double": "play",
-    "cube-triple": "play",
-    "cube-quadruple": "play",
-    "scene": "play",
-    "puzzle-3x3": "play",
-    "puzzle-4x4": "play",
-    "puzzle-4x5": "play",
-    "puzzle-4x6": "play",
-    "pointmaze-medium": "navigate",
-    "pointmaze-large": "navigate",
-    "pointmaze-giant": "navigate",
-    "pointmaze-teleport": "navigate",
-}
-"""Environments whose data can be made here, and the kind of that data in OGBench's names."""
 
 WORKER = Path(__file__).resolve().with_name("play.py")
 
@@ -56,31 +39,34 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
-    episode_steps: int = EPISODE_STEPS,
+    kind: str = "",
+    episode_steps: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Collects at least ``rows`` transitions of ``name`` and writes them to ``out`` (an npz).
 
-    Whole episodes of ``episode_steps`` rows are played; as the loaders drop each episode's last
-    row, an episode gives ``episode_steps - 1`` transitions. A fiftieth as many episodes (at least
-    one) go to ``-val.npz`` beside it, and a ``.json`` beside it tells how all was made; that record
-    is returned. Every row is a function of (name, seed, split, episode), not of ``workers``
-    (default: one for each core). ``progress(rows done, rows in all)`` is called in this thread.
+    ``name`` and ``kind`` are those of ``find_set``: ``cube-single`` and ``noisy``, or
+    ``cube-single-noisy``. Whole episodes of ``episode_steps`` rows (default: as many as the
+    authors') are played; as the loaders drop each episode's last row, an episode gives
+    ``episode_steps - 1`` transitions. A fiftieth as many episodes (at least one) go to ``-val.npz``
+    beside it, and a ``.json`` beside it tells how all was made; that record is returned. Every row
+    is a function of (name, kind, seed, split, episode), not of ``workers`` (default: one for each
+    core). ``progress(rows done, rows in all)`` is called in this thread.
     An existing ``out`` is an ``InvalidConfig`` unless ``overwrite``.
     """
-    name = environment_of(name)
-    out = Path(out)
+    wanted = collected(name, kind)
+    out, episode_steps = Path(out), episode_steps or wanted.steps
     plan = _plan(rows, out, seed, episode_steps, overwrite)
     workers = min(workers or _cores(), len(plan))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent.resolve()) as folder:
-        arguments = [name, str(episode_steps), str(seed), folder]
+        arguments = [wanted.environment, wanted.kind, str(episode_steps), str(seed), folder]
         replies = _run_workers(arguments, plan, workers, progress, episode_steps)
         record = {
             "format": FORMAT,
             "source": "flowpolicy collect",
-            "environment": name,
-            "dataset": f"{name}-{COLLECTED[name]}-v0",
+            "environment": wanted.environment,
+            "dataset": wanted.name,
             "arguments": {"rows": rows, "seed": seed, "episode_steps": episode_steps},
             "retried_episodes": sum(reply["retries"] for reply in replies),
             "versions": versions(),
@@ -97,23 +83,23 @@ def collect(
     return record
 
 
-def environment_of(name: str) -> str:
-    """``cube-single`` of ``cube-single``, ``cube-single-play`` or ``cube-single-play-v0``.
+def collected(name: str, kind: str = "") -> DataSet:
+    """The data set of that name and kind, which can be made here.
 
-    Raises ``UnknownName`` where its data cannot be collected here.
+    Raises what ``find_set`` does, and ``InvalidConfig`` where it cannot.
     """
-    known = {}
-    for environment, kind in COLLECTED.items():
-        for alias in (environment, f"{environment}-{kind}", f"{environment}-{kind}-v0"):
-            known[alias] = environment
-    if name in known:
-        return known[name]
-    if re.match("ant|humanoid", name):
+    found = find_set(name, kind)
+    if not found.collectable:
         raise InvalidConfig(
-            f"{name}: its data was made by learned experts that are not in the ogbench package; "
-            f"collected here are {', '.join(COLLECTED)}"
+            f"{found.name}: its rows were made by learned experts that are not in the ogbench "
+            f"package; it can only be downloaded: flowpolicy data download {found.name[:-3]}"
         )
-    raise unknown_name("environment to collect from", name, COLLECTED)
+    if found.shards:
+        raise InvalidConfig(
+            f"{found.name} comes in {found.shards} files and is not collected as a whole; collect "
+            f"{found.environment} with a seed for each file"
+        )
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -192,8 +178,13 @@ def _run_workers(
 
 def _start(arguments: list[str], log: Path) -> subprocess.Popen[str]:
     environment = dict(os.environ)
-    # One thread each: the workers are the parallelism. And nothing is drawn.
-    environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MUJOCO_GL="disable")
+    # One thread each: the workers are the parallelism. And nothing is drawn that is not kept.
+    environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if arguments[0].startswith("visual-"):
+        gymnasium_with_ogbench()  # finds a way to draw, and says so in MUJOCO_GL
+        environment["MUJOCO_GL"] = os.environ["MUJOCO_GL"]
+    else:
+        environment["MUJOCO_GL"] = "disable"
     with open(log, "w") as stderr:
         return subprocess.Popen(
             # -P keeps this folder, with its own ogbench.py, off the worker's module path.
