@@ -15,6 +15,6 @@ describe   what a data set holds, in numbers
 foreign    HDF5 and Parquet in a process of their own: ``robomimic``, ``lerobot``, ``minari_rows``
 columns    folders of ``.npy`` files; ``mapped``: finished rows in them, mapped
 host       windows of rows that stay on the host; ``ahead``, ``shards``: the next ones meanwhile
-chunk      h-step transitions out of rows
+chunk      h-step transitions out of rows; ``trajectory``: actions from the last one on
 replay     offline and online rows in one draw
 """

@@ -1,7 +1,8 @@
 """The mathematics of flow maps: interpolants, the map, its losses, laws of times, sampling.
 
 Every function sees one sample; the caller vmaps. Time 0 is noise, time 1 is the action.
-``losses`` says which terms make which paper, ``sde`` what a critic's gradient makes of a velocity.
+``losses`` says which terms make which paper, ``sde`` what a critic's gradient makes of a velocity,
+``streaming`` how a flow's own trajectory becomes one of actions.
 """
 
 from flowpolicy.flows.flow_map import Flow, FlowMap, Teacher
@@ -34,6 +35,14 @@ from flowpolicy.flows.sde import (
     memoryless_noise,
     memoryless_path,
 )
+from flowpolicy.flows.streaming import (
+    Latent,
+    Stabilised,
+    Tube,
+    along,
+    streamed,
+    streaming_loss,
+)
 from flowpolicy.flows.times import (
     Curriculum,
     DiagonalShare,
@@ -65,20 +74,24 @@ __all__ = [
     "FlowMap",
     "Integrated",
     "Interpolant",
+    "Latent",
     "LogitNormal",
     "Midpoint",
     "Moments",
     "OnDiagonal",
     "Path",
     "ScaledWeights",
+    "Stabilised",
     "StandardisedWeights",
     "Teacher",
     "Term",
     "TimeLaw",
     "Times",
     "Triangle",
+    "Tube",
     "Weighting",
     "adjoint_matching",
+    "along",
     "check_temperature",
     "control_cost",
     "diagonal",
@@ -102,6 +115,8 @@ __all__ = [
     "renoise_time",
     "semigroup",
     "shortcut",
+    "streamed",
+    "streaming_loss",
     "trigonometric",
     "velocity",
     "weight_metrics",
