@@ -8,6 +8,8 @@ import pytest
 
 from flowpolicy.cli import main
 from flowpolicy.data.collect import collect
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.train import attempts
 from flowpolicy.train.clock import PARTS
 from flowpolicy.train.folder import COLUMNS
 
@@ -163,3 +165,32 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mini/fmq/cube-triple-task4" in capsys.readouterr().out
     assert main(["list", "--parts"]) == 0
     assert "best_of_n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds", "again"),
+    [
+        ([], (0,), "--seed 0"),
+        (["--seed", "3"], (3,), "--seed 3"),
+        (["--seeds", "2"], 2, "--seeds 0 1"),
+        (["--seeds", "4", "7"], (4, 7), "--seeds 4 7"),
+    ],
+)
+def test_how_many_seeds_or_which(options, seeds, again, monkeypatch, tmp_path):
+    """One number after --seeds is how many; what is written down trains the same."""
+    asked = {}
+
+    def attempt(config, task, dataset, folder, *, record, **_):
+        asked.update(seeds=config.seeds, command=record["command"])
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "toy/bc/equal-modes", *options]) == 2
+    assert asked["seeds"] == (tuple(range(seeds)) if isinstance(seeds, int) else seeds)
+    assert asked["command"].endswith(again)
+
+
+def test_seeds_and_seed_contradict_each_other(capsys):
+    assert main(["train", "toy/bc/equal-modes", "--seeds", "2", "--seed", "1"]) == 2
+    assert "give one of them" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def train(
     data: Dataset | None = None,
     *,
     task: Task | None = None,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     phases: Sequence[Phase] | None = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
@@ -61,6 +61,7 @@ def train(
 
     what:      a named run (``flowpolicy list``), an agent's configuration, or a whole RunConfig
     data:      offline rows; those of the task where None
+    seeds:     how many agents, with seeds 0 to N - 1, or which; they train side by side
     task:      where environments come from; without one, data are trained on and not evaluated
     out:       the run's folder; a new one under ``runs/`` where None
     watch:     who is told of progress; nobody where None
@@ -71,9 +72,10 @@ def train(
     ``Diverged`` and ``Stopped`` during it, with the last checkpoint kept.
     """
     name, config = _resolve(what)
+    which = range(seeds) if isinstance(seeds, int) else seeds
     given = {
         "task": task,
-        "seeds": None if seeds is None else tuple(seeds),
+        "seeds": None if which is None else tuple(which),
         "phases": None if phases is None else tuple(phases),
     }
     changes = {k: v for k, v in given.items() if v is not None} | overrides
@@ -174,11 +176,11 @@ def _command(name: str, changes: dict[str, Any]) -> str:
     """The command line that trains the same."""
     words = ["flowpolicy", "train", name]
     for field, value in changes.items():
-        words.append(f"--{field.replace('_', '-')}")
         if field == "seeds":
-            words += [str(seed) for seed in value]
-        else:
-            words.append(value if isinstance(value, str) else parts.describe(value))
+            words += ["--seed" if len(value) == 1 else "--seeds", *(str(seed) for seed in value)]
+            continue
+        words.append(f"--{field.replace('_', '-')}")
+        words.append(value if isinstance(value, str) else parts.describe(value))
     return shlex.join(words)
 
 

@@ -45,8 +45,11 @@ class Telling(Protocol):
 class TrainOptions:
     """What ``flowpolicy train`` takes beside the fields of the run."""
 
-    seeds: tuple[int, ...] = (0,)
-    """One agent, ring and environment each."""
+    seeds: tuple[int, ...] = ()
+    """How many agents, with seeds 0 to N - 1 and a ring and an environment each, side by side; or,
+    of several numbers, which seeds."""
+    seed: int = 0
+    """The seed of one agent alone."""
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """The run's folder; a new one under runs/ if not given."""
     data: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
@@ -87,7 +90,7 @@ def train(arguments: list[str]) -> int:
     with mode:
         run = api.train(
             name,
-            seeds=options.seeds,
+            seeds=_seeds(options),
             out=out,
             watch=_watch(options, out, name),
             hardware=_hardware(options),
@@ -146,6 +149,14 @@ def resume(arguments: list[str]) -> int:
     )
     _say_end(run, options)
     return 0
+
+
+def _seeds(options: TrainOptions) -> int | tuple[int, ...]:
+    if options.seeds and options.seed:
+        raise InvalidConfig("--seeds and --seed both say which agents; give one of them")
+    if not options.seeds:
+        return (options.seed,)
+    return options.seeds[0] if len(options.seeds) == 1 else options.seeds
 
 
 def _hardware(options: TrainOptions | ResumeOptions) -> Hardware:

@@ -220,7 +220,7 @@ class Sentinel:
         seed = self._config.seeds[i]
         self._watch.say(
             f"seed {seed} diverged and is frozen, the others go on: {what}. To train it again "
-            f"alone: the same command with --seeds {seed}"
+            f"alone: the same command with --seed {seed}"
         )
         if not self.alive.any():
             raise Diverged(f"every seed diverged, the last one so: {what}")
