@@ -55,7 +55,7 @@ def start(folder: Path, file: Path, name: str) -> dict[str, Any]:
     """Seconds in all, and of what was compiled."""
     command = [sys.executable, "-m", "flowpolicy", "train", RUN, "--out", str(folder / name)]
     command += ["--task", f"ogbench(task='cube-single-task1', file='{file}')"]
-    command += ["--phases", "offline(steps=100)", "online(env_steps=20, start_after=0)"]
+    command += ["--phases", "(offline(steps=100), online(env_steps=20, start_after=0))"]
     command += ["--evaluation", "evaluation(every=0, final_episodes=1, side_by_side=1)"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     began = time.perf_counter()

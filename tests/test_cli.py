@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,13 @@ def test_how_many_seeds_or_which(options, seeds, again, monkeypatch, tmp_path):
 def test_seeds_and_seed_contradict_each_other(capsys):
     assert main(["train", "toy/bc/equal-modes", "--seeds", "2", "--seed", "1"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_compiled_programs_are_kept_unless_the_environment_says_otherwise(monkeypatch, tmp_path):
+    name = "JAX_COMPILATION_CACHE_DIR"
+    monkeypatch.setenv(name, str(tmp_path))
+    assert main(["--version"]) == 0
+    assert os.environ[name] == str(tmp_path)
+    monkeypatch.delenv(name)
+    assert main(["--version"]) == 0
+    assert Path(os.environ[name]).parts[-2:] == (".flowpolicy", "compiled")
