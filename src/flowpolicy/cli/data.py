@@ -1,23 +1,27 @@
-"""``flowpolicy data collect|info|check|convert``."""
+"""``flowpolicy data collect|download|info|check|convert``."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flowpolicy import parts
 from flowpolicy.data import check as checking
+from flowpolicy.data import download as downloading
 from flowpolicy.data import ogbench, own
 from flowpolicy.data.actions import ActionScaling
 from flowpolicy.data.collect import collect, collected
+from flowpolicy.data.sets import find_set
 from flowpolicy.errors import InvalidConfig, unknown_name
 
 ABOUT = {
     "collect": "data by OGBench's scripted oracles, in OGBench's own format",
+    "download": "an official data set of OGBench, from its server or a mirror",
     "info": "what a data file holds",
     "check": "whether a data set of yours can be trained on, and what it holds",
     "convert": "write a data set as columns that are mapped, not read, when they are used",
@@ -34,7 +38,14 @@ def data(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in ABOUT:
         raise unknown_name("data command", name, ABOUT)
-    return {"collect": _collect, "info": _info, "check": _check, "convert": _convert}[name](rest)
+    run = {
+        "collect": _collect,
+        "download": _download,
+        "info": _info,
+        "check": _check,
+        "convert": _convert,
+    }[name]
+    return run(rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +114,47 @@ def collect_with_progress(
             progress.update(bar, completed=done, total=total)
 
         collect(name, rows, out, seed=seed, workers=workers, progress=advance, overwrite=overwrite)
+
+
+@dataclasses.dataclass(frozen=True)
+class DownloadOptions:
+    """Fetches a data set of OGBench by its official name. What was interrupted goes on with the
+    same command; files that are there stay."""
+
+    dataset: Annotated[str, tyro.conf.Positional]
+    """As in cube-double-play, antmaze-large-stitch, visual-scene-play or cube-octuple-play-100m; an
+    environment's name means its usual data."""
+    kind: str = ""
+    """play, noisy, navigate, stitch or explore, where the name says none."""
+    out: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    """The npz to write, or the folder for a set of many files; in $FLOWPOLICY_DATA or
+    ~/.flowpolicy/data if not given."""
+    server: Annotated[str, tyro.conf.arg(metavar="URL")] = downloading.SERVER
+    """Where to look."""
+    sums: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A list of SHA-256 sums to compare with, in the format of sha256sum."""
+
+
+def _download(arguments: list[str]) -> int:
+    options = tyro.cli(DownloadOptions, args=arguments, prog="flowpolicy data download")
+    found = find_set(options.dataset, options.kind)
+    place = ogbench.default_path(found.name)
+    out = Path(options.out) if options.out else place.with_suffix("") if found.shards else place
+    sums = downloading.read_sums(Path(options.sums)) if options.sums else None
+    console = Console(stderr=True)
+    columns = (TextColumn("  {task.description}"), BarColumn(bar_width=30), DownloadColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def progress(name: str) -> Callable[[int, int], None]:
+            bar = bars.add_task(name, total=None)
+            return lambda done, size: bars.update(bar, completed=done, total=size)
+
+        files = downloading.download(
+            found.name, out, server=options.server, sums=sums, progress=progress
+        )
+    for path in files:
+        print(path)
+    return 0
 
 
 @dataclasses.dataclass(frozen=True)
