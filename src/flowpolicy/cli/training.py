@@ -63,6 +63,8 @@ class TrainOptions:
     """Devices that share the seeds out."""
     batch_devices: int = 1
     """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -129,6 +131,8 @@ class ResumeOptions:
     """Devices that share the seeds out."""
     batch_devices: int = 1
     """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -164,6 +168,7 @@ def _hardware(options: TrainOptions | ResumeOptions) -> Hardware:
         workers=options.workers,
         seed_devices=options.seed_devices,
         batch_devices=options.batch_devices,
+        host_rows=options.host_rows,
     )
 
 

@@ -10,7 +10,7 @@ from flowpolicy.parts import register
 @dataclasses.dataclass(frozen=True)
 class Hardware:
     """Processes and devices. It decides how fast a run is, not what it computes: results do not
-    depend on ``workers`` and ``overlap`` at all, and on devices up to rounding.
+    depend on ``workers`` and ``overlap`` at all, and on the rest up to rounding.
     """
 
     workers: int = 0
@@ -23,6 +23,9 @@ class Hardware:
     """Devices that share the seeds out; their number must divide that of the seeds."""
     batch_devices: int = 1
     """Devices that share every batch out; their number must divide the batch."""
+    host_rows: bool = False
+    """Whether the offline rows stay in the host's memory, where they do not fit on the device. Rows
+    in mapped files (``flowpolicy data convert``) always stay there. Batches are the same."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""

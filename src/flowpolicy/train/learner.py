@@ -42,9 +42,11 @@ class Learner:
         start: Agent | None = None,
         attempt: int = 0,
         devices: Devices,
+        on_host: bool = False,
     ) -> None:
         """Initialises one agent per seed and moves the offline rows to the device.
 
+        With ``on_host`` the rows stay where they are.
         ``start`` are agents to begin with in the place of new ones, one per seed. ``attempt`` makes
         every draw of training another one.
         """
@@ -60,6 +62,7 @@ class Learner:
             guard=config.guard,
             precision=config.precision,
             devices=devices,
+            on_host=on_host,
         )
         self.devices = devices
         self._pending: list[tuple[np.ndarray, Report]] = []

@@ -19,6 +19,7 @@ from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.sentinel import check_rewards
+from flowpolicy.train.source import mapped
 from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Rows, Spec
@@ -76,7 +77,8 @@ def prepare(
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
         like = rows or blank_rows(spec)
-        memory.check(config, spec, rows, like, hardware.seed_devices)
+        there = None if rows is None or hardware.host_rows or mapped(rows) else rows
+        memory.check(config, spec, there, like, hardware.seed_devices)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
             told = {"task": task.name, "data": None if dataset is None else dataset.record}
@@ -91,6 +93,7 @@ def prepare(
             start=None if start is None else start.agents,
             attempt=attempt,
             devices=devices,
+            on_host=hardware.host_rows,
         )
         examiner = None
         if fleet is not None and task.playable:

@@ -15,11 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.chunk import View
-from flowpolicy.data.replay import Draw, Ring, sample
+from flowpolicy.data.host import Windows
+from flowpolicy.data.replay import Draw, Ring, choose, made, sample
 from flowpolicy.train.devices import Devices
 from flowpolicy.train.guards import Bounds, Guard, Report, examine
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.normalise import Normaliser
+from flowpolicy.train.source import batch_and_update, source
 from flowpolicy.types import Key, Keys, Metrics, Observation, Rows, Transition
 
 
@@ -78,16 +80,18 @@ class Updater:
         guard: Guard | None = None,
         precision: str = "float32",
         devices: Devices | None = None,
+        on_host: bool = False,
     ) -> None:
-        """Moves the offline rows to the device.
+        """Moves the offline rows to the device, unless they are to stay on the host.
 
         precision: of the updates' matrix products, see ``RunConfig``
         """
         self._devices = devices or Devices(Hardware(), seeds, batch)
         self._precision = precision
-        self._offline = None
-        if offline is not None:
-            self._offline = self._devices.everywhere(jax.tree.map(jnp.asarray, offline))
+        self._source = source(
+            offline, self._devices,
+            on_host=on_host, seeds=seeds, horizon=view.horizon, batch=batch, draw=draw,
+        )  # fmt: skip
         self._normaliser = normaliser
         self._view, self._draw, self._batch, self._seeds = view, draw, batch, seeds
         self._guard = guard
@@ -111,9 +115,8 @@ class Updater:
 
         ``bounds``, one per seed, is what guards need to know.
         """
-        return self._update(
-            *self._arguments(agents, rings, keys, first, alive, bounds), count=count
-        )
+        arguments = self._arguments(agents, rings, keys, first, alive, bounds, count)
+        return self._update(*arguments, count=count)
 
     def lower(
         self,
@@ -126,7 +129,7 @@ class Updater:
         count: int,
     ) -> tuple[Any, tuple[Any, ...]]:
         """The program of ``update``, not compiled yet, and what to call it with."""
-        arguments = self._arguments(agents, rings, keys, first, alive, None)
+        arguments = self._arguments(agents, rings, keys, first, alive, None, count)
         return self._update.lower(*arguments, count=count), arguments
 
     def _arguments(
@@ -137,10 +140,12 @@ class Updater:
         first: np.ndarray,
         alive: np.ndarray,
         bounds: Bounds | None,
+        count: int,
     ) -> tuple[Any, ...]:
+        windows = self._source.windows(keys, first, count, rings)
         numbers, alive_there = jnp.asarray(first, jnp.int32), jnp.asarray(alive)
-        rows, normaliser = self._offline, self._normaliser
-        return agents, rings, rows, normaliser, keys, numbers, alive_there, bounds
+        rows, normaliser = self._source.rows, self._normaliser
+        return agents, rings, rows, windows, normaliser, keys, numbers, alive_there, bounds
 
     def insert(self, rings: Ring, rows: Rows, counts: np.ndarray) -> Ring:
         """Appends the first ``counts`` (seeds,) of each seed's ``rows`` to its ring."""
@@ -170,6 +175,7 @@ class Updater:
         agents: Agent,
         rings: Ring | None,
         offline: Rows | None,
+        windows: Windows | None,
         normaliser: Normaliser,
         keys: Keys,
         first: Int[Array, "seeds"],
@@ -181,22 +187,22 @@ class Updater:
         def one_seed(
             agent: Agent,
             ring: Ring | None,
+            windows: Windows | None,
             key: Key,
             first: Int[Array, ""],
             alive: Bool[Array, ""],
             bounds: Bounds | None,
         ) -> tuple[Agent, Block]:
-            numbers = first + jnp.arange(count)
-
-            def drawn(number: Int[Array, ""]) -> tuple[Transition, Key]:
-                key_batch, key_update = jax.random.split(jax.random.fold_in(key, number))
+            def drawn(i: Int[Array, ""]) -> tuple[Transition, Key]:
+                key_batch, key_update = batch_and_update(key, first + i)
+                old = jax.tree.map(lambda x: x[i], windows)
                 batch = self._transitions(
-                    key_batch, offline=offline, ring=ring, normaliser=normaliser
+                    key_batch, offline=offline, windows=old, ring=ring, normaliser=normaliser
                 )
                 return batch, key_update
 
-            def step(agent: Agent, number: Int[Array, ""]) -> tuple[Agent, Any]:
-                batch, key_update = drawn(number)
+            def step(agent: Agent, i: Int[Array, ""]) -> tuple[Agent, Any]:
+                batch, key_update = drawn(i)
                 with jax.default_matmul_precision(self._precision):
                     agent, metrics = agent.update(key_update, batch)
                 if self._guard is None or bounds is None:
@@ -204,23 +210,31 @@ class Updater:
                 agent, metrics, faults = examine(self._guard, bounds, agent, batch, metrics)
                 return agent, (metrics, faults)
 
-            after, (metrics, faults) = jax.lax.scan(step, agent, numbers)
+            after, (metrics, faults) = jax.lax.scan(step, agent, jnp.arange(count))
             kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, agent)
             if self._guard is None:
                 return kept, Block(jax.tree.map(jnp.mean, metrics), None)
             faults = jnp.where(alive, faults, 0)
-            return kept, _block_of(metrics, faults, lambda i: drawn(numbers[i])[0])
+            return kept, _block_of(metrics, faults, lambda i: drawn(i)[0])
 
-        ring_axis = None if rings is None else 0
-        axes = (0, ring_axis, 0, 0, 0, None if bounds is None else 0)
-        mapped = over_seeds(one_seed, axes, self._seeds, self._devices)
-        return mapped(agents, rings, keys, first, alive, bounds)
+        arguments = agents, rings, windows, keys, first, alive, bounds
+        axes = tuple(None if value is None else 0 for value in arguments)
+        return over_seeds(one_seed, axes, self._seeds, self._devices)(*arguments)
 
     def _transitions(
-        self, key: Key, *, offline: Rows | None, ring: Ring | None, normaliser: Normaliser
+        self,
+        key: Key,
+        *,
+        offline: Rows | None,
+        windows: Windows | None,
+        ring: Ring | None,
+        normaliser: Normaliser,
     ) -> Transition:
         keys = jax.random.split(key, self._batch)
-        batch = jax.vmap(lambda k: sample(k, offline, ring, self._view, self._draw))(keys)
+        if windows is None:
+            batch = jax.vmap(lambda k: sample(k, offline, ring, self._view, self._draw))(keys)
+        else:
+            batch = jax.vmap(lambda k, old: self._given(k, old, ring))(keys, windows)
         batch = self._devices.by_sample(batch)
         return Transition(
             normaliser(batch.obs),
@@ -231,6 +245,12 @@ class Updater:
             batch.mask,
             batch.weight,
         )
+
+    def _given(self, key: Key, old: Windows, ring: Ring | None) -> Transition:
+        """One sample whose window of the data set was gathered on the host."""
+        online = None if ring is None else (ring.oldest, ring.written - ring.oldest)
+        drawn = choose(key, self._source.size, online, self._draw)
+        return made(drawn, (old.rows, jnp.asarray(old.exists)), ring, self._view)
 
 
 def _block_of(
