@@ -2,9 +2,26 @@
 
 Every function sees one sample; the caller vmaps. Time 0 is noise, time 1 is the action.
 ``losses`` says which terms make which paper, ``sde`` what a critic's gradient makes of a velocity,
-``streaming`` how a flow's own trajectory becomes one of actions.
+``streaming`` how a flow's own trajectory becomes one of actions, ``blocks`` what a flow is that is
+cut into parts which learn one by one.
 """
 
+from flowpolicy.flows.blocks import (
+    Blocks,
+    Iterate,
+    Judge,
+    Map,
+    Value,
+    Volume,
+    cut,
+    exact_volume,
+    finished_action,
+    own_action,
+    previous_law,
+    previous_map,
+    probed_volume,
+    proximity,
+)
 from flowpolicy.flows.flow_map import Flow, FlowMap, Teacher
 from flowpolicy.flows.interpolant import Interpolant, linear, trigonometric, velocity
 from flowpolicy.flows.losses import (
@@ -67,6 +84,7 @@ from flowpolicy.flows.weights import (
 )
 
 __all__ = [
+    "Blocks",
     "Curriculum",
     "DiagonalShare",
     "Dyadic",
@@ -74,8 +92,11 @@ __all__ = [
     "FlowMap",
     "Integrated",
     "Interpolant",
+    "Iterate",
+    "Judge",
     "Latent",
     "LogitNormal",
+    "Map",
     "Midpoint",
     "Moments",
     "OnDiagonal",
@@ -89,16 +110,21 @@ __all__ = [
     "Times",
     "Triangle",
     "Tube",
+    "Value",
+    "Volume",
     "Weighting",
     "adjoint_matching",
     "along",
     "check_temperature",
     "control_cost",
+    "cut",
     "diagonal",
     "effective_share",
     "equal_weights",
     "euler",
     "eulerian",
+    "exact_volume",
+    "finished_action",
     "flow_loss",
     "heun",
     "integrate",
@@ -110,6 +136,11 @@ __all__ = [
     "mean_flow",
     "memoryless_noise",
     "memoryless_path",
+    "own_action",
+    "previous_law",
+    "previous_map",
+    "probed_volume",
+    "proximity",
     "released_weights",
     "renoise",
     "renoise_time",
