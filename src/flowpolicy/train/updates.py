@@ -33,12 +33,14 @@ def over_seeds(
 ) -> Callable[..., Any]:
     """``function`` mapped over the leading seed axis of the arguments marked 0.
 
-    With one seed the axis is taken off and put back: a batched matrix product of batch one is
-    slower than a plain one on some back ends.
+    With one seed the axis is taken off and put back. On one CPU seeds are computed one after the
+    other, in one program: a batched matrix product takes a quarter longer there than plain ones.
     """
-    if seeds > 1:
-        name = None if devices is None else devices.seed_axis
+    name = None if devices is None else devices.seed_axis
+    if seeds > 1 and (name is not None or jax.default_backend() != "cpu"):
         return jax.vmap(function, in_axes=axes, spmd_axis_name=name)
+    if seeds > 1:
+        return _in_turn(function, axes)
 
     def alone(*arguments: Any) -> Any:
         taken = [
@@ -48,6 +50,19 @@ def over_seeds(
         return jax.tree.map(lambda x: x[None], function(*taken))
 
     return alone
+
+
+def _in_turn(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    def every(*arguments: Any) -> Any:
+        def one(own: list[Any]) -> Any:
+            left = iter(own)
+            return function(
+                *(next(left) if axis == 0 else x for x, axis in zip(arguments, axes, strict=True))
+            )
+
+        return jax.lax.map(one, [x for x, axis in zip(arguments, axes, strict=True) if axis == 0])
+
+    return every
 
 
 class Block(eqx.Module):
