@@ -1,10 +1,10 @@
 """FPMD on Gymnasium's MuJoCo environments, purely online, with one step or one jump to act.
 
 At the proper size the released runs' numbers: a million environment steps, the first 30 000 of them
-random. The code makes one update for every five steps, of five environments side by side; here
-every step is followed by one, so that a run takes five times as many updates. The small runs are
-what two cores train in minutes: small nets, 10 Euler steps, the best of 8, and a noise that falls
-as much sooner. These environments tell no success: the return is what counts.
+random, and one update for every five steps. The code's steps are those of five environments side by
+side; here there is one. The small runs are what two cores train in minutes: small nets, 10 Euler
+steps, the best of 8, an update after every step, and a noise that falls as much sooner. These
+environments tell no success: the return is what counts.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def proper(agent: FPMD, environment: str) -> RunConfig:
     return RunConfig(
         agent=agent,
         task=Gymnasium(environment),
-        phases=(Online(start_after=30_000, random_steps=30_000),),
+        phases=(Online(start_after=30_000, random_steps=30_000, updates_per_step=0.2),),
         evaluation=Evaluation(episodes=10, final_episodes=50),
     )
 
