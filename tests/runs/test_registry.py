@@ -13,7 +13,7 @@ from flowpolicy.data.ogbench import dataset_of
 from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
-from flowpolicy.runs.paper import PAGE, TASKS
+from flowpolicy.runs.paper import OGBENCH, PAGE, TASKS
 from flowpolicy.train.task import Task
 from flowpolicy.values import mean, member, minimum
 
@@ -84,6 +84,12 @@ def test_the_papers_setting():
         ("gfp-released/scene-task5", {"target_use_next": True, "target": member(0)}),
         ("qc-rlpd/cube-double-task4", {"chunk": 5, "bc": 0.01, "ensemble": 10}),
         ("mvp/cube-double-task4", {"weight": 1.0, "act": BestOfN(32)}),
+        ("qc/robomimic-square", {"act": BestOfN(16), "bootstrap": BestOfN(16), "chunk": 5}),
+        ("fql/robomimic-lift", {"alpha": 10_000.0, "chunk": 1, "discount": 0.99}),
+        ("fql-n/robomimic-can", {"alpha": 10_000.0, "chunk": 5}),
+        ("fql-n/cube-double-task1", {"alpha": 100.0, "chunk": 5}),
+        ("qc-fql/robomimic-can", {"alpha": 10_000.0, "chunk": 5}),
+        ("fmq/robomimic-can", {"act": BestOfN(32), "chunk": 5, "discount": 0.99}),
     ],
 )
 def test_the_papers_values_for_an_environment(name, values):
@@ -97,7 +103,9 @@ def test_fpmd_runs_purely_online_on_mujoco():
     as released; small ones are the same methods."""
     for name, steps in (("fpmd-r", 20), ("fpmd-m", 1)):
         config = runs.get(f"{name}/HalfCheetah-v5").config
-        assert config.phases == (fp.Online(start_after=30_000, random_steps=30_000),)
+        assert config.phases == (
+            fp.Online(start_after=30_000, random_steps=30_000, updates_per_step=0.2),
+        )
         assert (config.agent.steps, config.agent.act_steps) == (steps, 1)
         little = runs.get(f"mini/{name}/Hopper-v5").config.agent
         assert little.terms == config.agent.terms
@@ -134,7 +142,7 @@ def test_methods_of_one_protocol_differ_in_the_method_alone():
             assert steps
             if "rlpd" not in family.name:
                 assert (config.phases, config.draw) == (base.phases, base.draw)
-    sparse = [task for task in TASKS if runs.get(f"qc/{task}").config.task.sparse]
+    sparse = [task for task in OGBENCH if runs.get(f"qc/{task}").config.task.sparse]
     assert {task.rpartition("-task")[0] for task in sparse} == {"scene", "puzzle-3x3"}
 
 
@@ -151,8 +159,9 @@ def test_a_small_run_is_the_paper_s_method_with_small_nets():
 
 
 def test_every_task_has_every_family():
-    """Forty tasks of OGBench, in the paper's size and small, those of FMQ's page among them."""
-    assert len(TASKS) == 40
+    """Forty tasks of OGBench and three of RoboMimic, in the paper's size and small, all of FMQ's
+    page among them."""
+    assert (len(OGBENCH), len(TASKS), len(PAGE)) == (40, 43, 12)
     assert set(PAGE) < set(TASKS)
     big = {family.name for family in runs.families() if family.tasks}
     assert {name for name in big if f"mini/{name}" in big} | {
