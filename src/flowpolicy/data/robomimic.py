@@ -41,6 +41,7 @@ def read(path: Path, options: Mapping[str, Any], limits: Limits, emit: Emit) -> 
         return {
             "source": "robomimic",
             "environment": str(env_args.get("env_name", "")),
+            "env_args": env_args,
             "subset": str(options.get("subset", "")),
             "fields": fields,
             "left_out": left_out,

@@ -56,7 +56,7 @@ class OwnData:
 
     def dataset(self) -> Dataset:
         """The rows; raises what ``load_data`` does."""
-        return _load(self, _stamp(self.path))
+        return _load(self, stamp(self.path))
 
     def env(self) -> Env:
         """A new environment, in the units of the data; ``MissingData`` without a world."""
@@ -70,8 +70,8 @@ class OwnData:
         return env if units.change_nothing else InUnits(env, units)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Changes when the file does."""
+def stamp(path: str) -> tuple[int, int]:
+    """Size and time of change of ``path``; another when the file is."""
     status = os.stat(path) if os.path.exists(path) else None
     return (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
 
