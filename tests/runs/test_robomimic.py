@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flowpolicy as fp
 from data.demos import ARGS, demonstration
-from flowpolicy import parts
+from flowpolicy import parts, runs
 from flowpolicy.data.demonstrations import Demonstration, writing
 from flowpolicy.envs import scripted
 from flowpolicy.envs.robomimic import WORLDS, fields_of, usual_env_args
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData, UnknownName
+from flowpolicy.refine import BestOfN
 from flowpolicy.runs import demonstrations
 from flowpolicy.runs.demonstrations import demonstrate
 from flowpolicy.runs.robomimic import RoboMimic
@@ -116,3 +118,14 @@ def test_collecting_gives_up_where_nothing_is_solved(
     with pytest.raises(UnknownName, match="known: can, lift"):
         demonstrate("square", 9, tmp_path / "a.hdf5")
     assert set(scripted.JOBS) == {"can", "lift"}
+
+
+def test_the_named_runs():
+    """People's demonstrations at the papers' size; small runs collect where there is a script."""
+    assert runs.get("fmq/robomimic-can").config.task == RoboMimic("can", "mh")
+    assert runs.get("mini/qc/robomimic-can").config.task == RoboMimic(
+        "can", "scripted", rows=20_000
+    )
+    assert runs.get("mini/qc/robomimic-square").config.task == RoboMimic("square", "mh")
+    assert runs.get("mini/qc/robomimic-lift").config.agent.act == BestOfN(16)
+    assert fp.RoboMimic is RoboMimic

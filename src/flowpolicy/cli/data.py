@@ -1,4 +1,4 @@
-"""``flowpolicy data collect|download|info|check|convert``."""
+"""``flowpolicy data collect|demonstrate|download|info|check|convert``."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from flowpolicy import parts
+from flowpolicy.cli.bar import collecting
+from flowpolicy.cli.demonstrate import demonstrate_command
 from flowpolicy.data import check as checking
 from flowpolicy.data import download as downloading
 from flowpolicy.data import ogbench, own
@@ -21,6 +23,7 @@ from flowpolicy.errors import InvalidConfig, unknown_name
 
 ABOUT = {
     "collect": "data by OGBench's scripted oracles, in OGBench's own format",
+    "demonstrate": "RoboMimic's lift and can by a scripted hand, in RoboMimic's format",
     "download": "an official data set of OGBench, from its server or a mirror",
     "info": "what a data file holds",
     "check": "whether a data set of yours can be trained on, and what it holds",
@@ -33,13 +36,14 @@ def data(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: flowpolicy data COMMAND ...\n\ncommands (each has --help):")
         for name, text in ABOUT.items():
-            print(f"  {name:10}{text}")
+            print(f"  {name:13}{text}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in ABOUT:
         raise unknown_name("data command", name, ABOUT)
     run = {
         "collect": _collect,
+        "demonstrate": demonstrate_command,
         "download": _download,
         "info": _info,
         "check": _check,
@@ -97,23 +101,8 @@ def collect_with_progress(
     overwrite: bool = False,
 ) -> None:
     """``data.collect.collect`` with a bar on standard error."""
-    console = Console(stderr=True)
-    console.print(f"[bold]collecting[/] {rows:,} rows of {name}", highlight=False)
-    with Progress(
-        TextColumn("  {task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        bar = progress.add_task(name, total=rows)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
-        collect(name, rows, out, seed=seed, workers=workers, progress=advance, overwrite=overwrite)
+    with collecting(name, rows) as progress:
+        collect(name, rows, out, seed=seed, workers=workers, progress=progress, overwrite=overwrite)
 
 
 @dataclasses.dataclass(frozen=True)

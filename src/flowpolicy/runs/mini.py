@@ -21,6 +21,7 @@ from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.data.replay import OfflineShare
+from flowpolicy.envs.scripted import JOBS
 from flowpolicy.nets import (
     Adam,
     MLPCritic,
@@ -33,9 +34,11 @@ from flowpolicy.nets import (
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
-from flowpolicy.runs.paper import TASKS, environment
+from flowpolicy.runs.paper import ROBOMIMIC, TASKS, environment
+from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Evaluation, Offline, Online, RunConfig
+from flowpolicy.train.task import Task
 
 OFFLINE, ONLINE = 5_000, 10_000
 ACTOR = Adam(rate=2e-3, hold=2_500, anneal=2_500, floor=1e-4)
@@ -80,13 +83,22 @@ def optimisers(agent: AgentConfig) -> dict[str, Adam]:
     return {} if isinstance(agent, Distilled) else {"optimiser": ACTOR, "critic_optimiser": CRITIC}
 
 
+def small_task(task: str) -> Task:
+    """With rows collected on the spot: OGBench's, or RoboMimic's by our scripted hand, which has no
+    script for Square; there people's demonstrations are needed."""
+    if task not in ROBOMIMIC:
+        return OGBench(task, rows=100_000)
+    name = task.removeprefix("robomimic-")
+    return RoboMimic(name, "scripted", rows=20_000) if name in JOBS else RoboMimic(name)
+
+
 def mini_run(method: Method, task: str) -> RunConfig:
     """``method`` on ``task`` with the small budget; a method without an offline phase has none."""
     online = Online(ONLINE, start_after=0)
     offline = any(isinstance(phase, Offline) for phase in method.phases)
     return RunConfig(
         agent=small(method.agent(environment(task))),
-        task=OGBench(task, rows=100_000),
+        task=small_task(task),
         phases=(Offline(OFFLINE), online) if offline else (online,),
         batch=128,
         draw=OfflineShare(0.5),

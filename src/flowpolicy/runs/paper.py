@@ -1,4 +1,4 @@
-"""The papers' protocol as data: every method on OGBench's tasks, at the papers' size.
+"""The papers' protocol as data: every method on every task, at the papers' size.
 
 A million offline updates, then a million environment steps, with updates from step 5 000 on;
 50 episodes every 100 000; batches of 256; official data sets (``flowpolicy data`` says where they
@@ -6,15 +6,18 @@ are looked for). Rewards and success have the timing of OGBench 1.1.2, under whi
 numbers were made; scene and puzzle-3x3 pay for the whole task alone (QC's commands), which FMQ's
 page does not say of its own runs but its numbers of QC agree with.
 
-The tasks of FMQ's page are ``PAGE``; robomimic's can and square are not among our tasks.
+On RoboMimic the demonstrations are several people's, as in QC and on FMQ's page. The tasks of that
+page are ``PAGE``.
 """
 
 from flowpolicy.agents import FMQ, MVP
 from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
 from flowpolicy.runs.ogbench import setting
+from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Evaluation, RunConfig
+from flowpolicy.train.task import Task
 
 ENVIRONMENTS = (
     "cube-single",
@@ -26,8 +29,14 @@ ENVIRONMENTS = (
     "antmaze-giant",
     "humanoidmaze-medium",
 )
-TASKS = tuple(f"{env}-task{i}" for env in ENVIRONMENTS for i in range(1, 6))
+OGBENCH = tuple(f"{env}-task{i}" for env in ENVIRONMENTS for i in range(1, 6))
 """OGBench tasks that have named runs; ``OGBench(task=...)`` takes any other."""
+
+ROBOMIMIC = ("robomimic-lift", "robomimic-can", "robomimic-square")
+"""RoboMimic's tasks of QC's paper; ``RoboMimic(task=...)`` takes two more."""
+
+TASKS = (*OGBENCH, *ROBOMIMIC)
+"""Tasks that have named runs."""
 
 PAGE = (
     "cube-double-task3",
@@ -40,13 +49,22 @@ PAGE = (
     "humanoidmaze-medium-task4",
     "antmaze-giant-task4",
     "antmaze-giant-task5",
+    "robomimic-can",
+    "robomimic-square",
 )
-"""The OGBench tasks of the table on FMQ's page."""
+"""The tasks of the table on FMQ's page."""
 
 
 def environment(task: str) -> str:
-    """``cube-single`` of ``cube-single-task1``."""
-    return task.rpartition("-task")[0]
+    """``cube-single`` of ``cube-single-task1``, ``robomimic-can`` of itself."""
+    return task.partition("-task")[0]
+
+
+def task_of(task: str) -> Task:
+    """The task as the papers have it."""
+    if task in ROBOMIMIC:
+        return RoboMimic(task.removeprefix("robomimic-"))
+    return OGBench(task, timing="mixed", sparse=setting("qc", environment(task)).sparse)
 
 
 def paper_run(method: Method, task: str) -> RunConfig:
@@ -54,7 +72,7 @@ def paper_run(method: Method, task: str) -> RunConfig:
     env = environment(task)
     return RunConfig(
         agent=method.agent(env),
-        task=OGBench(task, timing="mixed", sparse=setting("qc", env).sparse),
+        task=task_of(task),
         phases=method.phases,
         batch=method.batch(env),
         draw=method.draw,
