@@ -12,7 +12,7 @@ EXTRA := $(VENV)/.installed-extras
 PACKAGE := $(VENV)/.installed-package
 
 # Extras of pyproject.toml whose tests `make test-extras` runs; requirements-extras.lock holds them.
-EXTRAS := dm-control minari pusht robotics
+EXTRAS := dm-control minari pusht robomimic robotics
 
 # Every name is tried, not only looked up: a shim may stand for nothing, and some systems ship
 # Python without venv. What PYTHON names is tried first.
@@ -24,12 +24,13 @@ CHECK := import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)
 USABLE := $(shell $(BIN)/python -c "$(CHECK)" >/dev/null 2>&1 && \
 	grep -qF "$(CURDIR)/$(BIN)/python" $(BIN)/pip 2>/dev/null && echo yes)
 
-# Wheels only, every file checked against its hash; one line for every large download.
+# Wheels only, every file checked against its hash, and nothing that the lock leaves out; one line
+# for every large download.
 # $(1): the lock, $(2): what to expect.
 define install_lock
 	@set -o pipefail; echo "installing what $(1) lists ($(2))"; \
 	PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input \
-		--progress-bar off --only-binary :all: --require-hashes -r $(1) | \
+		--progress-bar off --only-binary :all: --no-deps --require-hashes -r $(1) | \
 	while read -r line; do case "$$line" in \
 		Downloading*MB\)*) echo "  $${line}" ;; \
 		"Installing collected"*) echo "  unpacking" ;; \
@@ -112,7 +113,7 @@ $(DEV): requirements-dev.lock $(RUNTIME)
 	@touch $@
 
 $(EXTRA): requirements-extras.lock $(DEV)
-	$(call install_lock,requirements-extras.lock,once; about 150 MB more)
+	$(call install_lock,requirements-extras.lock,once; about 500 MB more)
 	@touch $@
 
 $(PACKAGE): pyproject.toml $(RUNTIME)
