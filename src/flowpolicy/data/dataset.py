@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from flowpolicy.data.digest import digest
+from flowpolicy.data.frames import Frames, are_frames
 from flowpolicy.errors import InvalidData
 from flowpolicy.types import Rows
 
@@ -17,14 +18,15 @@ ACTION_TOLERANCE = 1e-5
 """How far an action may lie outside [-1, 1]; rounding, which is clipped away."""
 MIN_ROWS = 2
 
-Observations = np.ndarray | Mapping[str, np.ndarray]
+Observations = np.ndarray | Frames | Mapping[str, np.ndarray | Frames]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Offline data: ``rows`` in time order, one trajectory after the other, and their ``info``.
 
-    rows: float32 arrays on the host (flags are bool), every value finite, actions in [-1, 1]
+    rows: float32 arrays on the host (flags are bool), every value finite, actions in [-1, 1];
+          frames (``data.frames``) stay bytes
     info: strict JSON about their origin (source, environment, sha256, versions, reward timing)
 
     Made by ``from_arrays``, ``from_rows``, ``flowpolicy.data.ogbench.load`` or
@@ -173,7 +175,7 @@ def problems_in(arrays: Mapping[str, Observations]) -> list[str]:
             if trouble:
                 problems.append(trouble)
             else:
-                sound[label] = np.asarray(array)
+                sound[label] = array if isinstance(array, Frames) else np.asarray(array)
     lengths = {label: len(array) for label, array in sound.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{label} {length}" for label, length in lengths.items())
@@ -181,7 +183,7 @@ def problems_in(arrays: Mapping[str, Observations]) -> list[str]:
     if lengths and min(lengths.values()) < MIN_ROWS:
         problems.append(f"too few rows: at least {MIN_ROWS} are needed, got {lengths}")
     for label, array in sound.items():
-        if len(array):
+        if len(array) and not isinstance(array, Frames):
             problems += _SPECIAL.get(label.split("/")[0], lambda *_: [])(label, array)
             problems += _not_finite(label, array)
     return problems + _pairs(arrays, sound) + _no_end(sound)
@@ -196,6 +198,8 @@ def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
 def _plain(label: str, value: Any) -> str:
     if value is None:
         return f"{label} is missing"
+    if isinstance(value, Frames):
+        return ""
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -258,7 +262,7 @@ _SPECIAL: dict[str, Callable[[str, np.ndarray], list[str]]] = {
 }
 
 
-def _pairs(arrays: Mapping[str, Observations], sound: Mapping[str, np.ndarray]) -> list[str]:
+def _pairs(arrays: Mapping[str, Observations], sound: Mapping[str, Any]) -> list[str]:
     """obs and next_obs must look alike."""
     if "next_obs" not in arrays:
         return []
@@ -271,7 +275,7 @@ def _pairs(arrays: Mapping[str, Observations], sound: Mapping[str, np.ndarray]) 
     return [f"next_obs must have the fields and shapes of obs, got {shapes}"]
 
 
-def _no_end(sound: Mapping[str, np.ndarray]) -> list[str]:
+def _no_end(sound: Mapping[str, Any]) -> list[str]:
     flags = [sound[name] for name in ("terminated", "truncated", "ended") if name in sound]
     if not flags or any(flag.any() for flag in flags):
         return []
@@ -286,6 +290,8 @@ def _refuse(problems: list[str]) -> None:
 def _float32(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: _float32(tree[key]) for key in tree}
+    if are_frames(tree):
+        return tree
     return np.ascontiguousarray(tree, np.float32)
 
 

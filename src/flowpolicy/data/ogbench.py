@@ -15,9 +15,11 @@ import numpy as np
 
 from flowpolicy.data.collect import versions
 from flowpolicy.data.dataset import Dataset, problems_in
+from flowpolicy.data.frames import are_frames, stacked
 from flowpolicy.data.npz import Arrays, read_npz, sha256
 from flowpolicy.data.record import promised_sum, read_record
 from flowpolicy.data.sets import TaskName, find_set, task_name
+from flowpolicy.data.shards import shard_files
 from flowpolicy.errors import (
     CorruptFile,
     InvalidConfig,
@@ -39,7 +41,12 @@ BALL_QPOS = 15
 
 
 def load(
-    path: str | Path, task: str, *, reward_timing: str = "pre", sparse: bool = False
+    path: str | Path,
+    task: str,
+    *,
+    reward_timing: str = "pre",
+    sparse: bool = False,
+    stack: int = 1,
 ) -> Dataset:
     """Reads an OGBench npz with the rewards of ``task`` (``cube-single-task1``).
 
@@ -47,6 +54,7 @@ def load(
         labels its data and its environments since 1.2.0; "post" if those of s', the rule of the
         1.1.2 environments. Recorded in ``info``.
     sparse: every row before the whole task is done has reward -1, however much of it is done.
+    stack: frames of a visual task that are seen at a time; they stay bytes, each kept once.
 
     Each trajectory's last row is dropped. ``terminated`` marks rows at the goal, ``ended`` ends
     of trajectories. Raises ``MissingData`` with the command that makes the file, ``CorruptFile``
@@ -76,7 +84,7 @@ def load(
         reached = successes(arrays)
     except InvalidData as error:
         raise InvalidData(f"{path}: {error}") from None
-    rows = _labelled(arrays, reached, reward_timing, sparse=sparse)
+    rows = _labelled(arrays, reached, reward_timing, sparse=sparse, stack=stack)
     info = {
         "source": "ogbench",
         "file": path.name,
@@ -89,6 +97,20 @@ def load(
         "collected": record,
     }
     return Dataset.from_rows(rows, info)
+
+
+def find_shards(task: str) -> tuple[Path, ...]:
+    """The training files of a task whose data comes in many, such as
+    ``cube-quadruple-play-100m-task1``; ``MissingData`` with the command that fetches them.
+    """
+    dataset = dataset_for(task)
+    ours = default_path(dataset)
+    folders = [ours.with_suffix(""), Path.home() / ".ogbench" / "data" / dataset]
+    for folder in folders:
+        if folder.is_dir():
+            return shard_files(folder)
+    places = ", ".join(str(folder) for folder in folders)
+    raise MissingData(f"no data for {task} in {places}; {how_to_get(dataset)}")
 
 
 def default_path(dataset: str, rows: int | None = None) -> Path:
@@ -178,7 +200,7 @@ def task_successes(environment: str, number: int) -> Successes:
     raises ``InvalidData`` where the rows lack what the goal is about.
     """
     gymnasium = gymnasium_with_ogbench()
-    identifier = f"{environment}-singletask-task{number}-v0"
+    identifier = f"{environment.removeprefix('visual-')}-singletask-task{number}-v0"
     if identifier not in gymnasium.registry:
         raise _unknown(f"{environment}-task{number}")
     env = gymnasium.make(identifier, disable_env_checker=True).unwrapped
@@ -186,9 +208,9 @@ def task_successes(environment: str, number: int) -> Successes:
     if "maze" in environment or "soccer" in environment:
         start = BALL_QPOS if "soccer" in environment else 0
         return _position(start, np.asarray(goal["goal_xy"]), vars(env)["_goal_tol"])
-    if environment.startswith("cube"):
+    if "cube" in environment:
         return _cubes(goal["goal_xyzs"])
-    if environment.startswith("puzzle"):
+    if "puzzle" in environment:
         return _buttons(goal["goal_button_states"])
     return _scene(goal["goal"], vars(env)["_num_buttons"])
 
@@ -206,7 +228,9 @@ def _unknown(task: str) -> UnknownName:
     return unknown_name("task", task, [match[1] + match[2] for match in found if match])
 
 
-def _labelled(arrays: Arrays, reached: np.ndarray, timing: str, *, sparse: bool) -> Rows:
+def _labelled(
+    arrays: Arrays, reached: np.ndarray, timing: str, *, sparse: bool, stack: int
+) -> Rows:
     last = arrays["terminals"].astype(bool)
     last = np.append(last[:-1], True)
     # Rows with a successor, and the successors: aligned, as a trajectory's last row is no `here`.
@@ -215,13 +239,18 @@ def _labelled(arrays: Arrays, reached: np.ndarray, timing: str, *, sparse: bool)
     labels = reached[here if timing == "pre" else there]
     if sparse:
         labels = np.atleast_2d(labels.all(axis=1)).T
+    seen = arrays["observations"]
+    if are_frames(seen):
+        obs, next_obs = stacked(seen, last, stack)
+    else:
+        obs, next_obs = seen[here], seen[there]
     return Rows(
-        obs=arrays["observations"][here],
+        obs=obs,
         action=arrays["actions"][here],
         reward=(labels.sum(axis=1) - labels.shape[1]).astype(np.float32),
         terminated=np.asarray(labels.all(axis=1)),
         ended=last[there],
-        next_obs=arrays["observations"][there],
+        next_obs=next_obs,
     )
 
 

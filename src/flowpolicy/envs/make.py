@@ -32,9 +32,11 @@ def make_env(
         before the action ("pre", OGBench from 1.2.0 on, as in its datasets) or after it ("post",
         1.1.2, under which the papers' numbers were made).
     sparse: the reward of a step is -1 until the whole task is done, however much of it is.
-    render_size: height and width of frames.
+    render_size: height and width of rendered frames; of visual tasks they are 64 and 64.
 
-    Observations are float32 vectors. Raises ``UnknownName`` with the nearest names.
+    Observations are float32 vectors, those of visual tasks frames (64, 64, 3) of bytes. Raises
+    ``UnknownName`` with the nearest names, ``InvalidConfig`` for a visual task where this machine
+    cannot draw.
     """
     if success_timing not in ("pre", "post"):
         raise InvalidConfig(f"success_timing must be 'pre' or 'post', got {success_timing!r}")
@@ -42,6 +44,11 @@ def make_env(
     name = short_name(task)
     if name not in identifiers:
         raise unknown_name("task", task, identifiers)
+    if name.startswith("visual-") and not can_render():
+        raise InvalidConfig(
+            f"{task} is seen in frames, and this machine cannot draw: install EGL or OSMesa "
+            "(libegl1 and libgl1-mesa-dri, or libosmesa6) and set MUJOCO_GL to egl or osmesa"
+        )
     return OgbenchEnv(name, identifiers[name], success_timing, render_size, sparse=sparse)
 
 
@@ -85,8 +92,10 @@ class OgbenchEnv:
         gymnasium = gymnasium_with_ogbench()
         spec = gymnasium.spec(identifier)
         creator = gymnasium.envs.registration.load_env_creator(spec.entry_point)
-        height, width = render_size
-        options = {"success_timing": success_timing, "height": height, "width": width}
+        self._dtype = np.uint8 if name.startswith("visual-") else np.float32
+        options: dict[str, Any] = {"success_timing": success_timing}
+        if self._dtype == np.float32:  # the frames of a visual task are its observations
+            options.update(height=render_size[0], width=render_size[1])
         with GlobalNumpy(0).active():
             if isinstance(creator, type):
                 creator = _with_kept_actions(creator)
@@ -113,7 +122,7 @@ class OgbenchEnv:
         self._env.action_space.seed(seed)
         with self._stream.active():
             obs, _ = self._env.reset(seed=seed)
-        return np.asarray(obs, np.float32)
+        return np.asarray(obs, self._dtype)
 
     def step(self, action: np.ndarray) -> Step:
         """Executes ``action`` (action_size,), clipped to [-1, 1].
@@ -135,7 +144,7 @@ class OgbenchEnv:
         if terminated:
             self._steps = self.max_steps
         return Step(
-            np.asarray(obs, np.float32),
+            np.asarray(obs, self._dtype),
             -float(reward != 0) if self.sparse else float(reward),
             bool(terminated),
             truncated,
@@ -178,12 +187,12 @@ def _with_kept_actions(base: Any) -> Any:
 
 
 def _identifiers() -> dict[str, str]:
-    """Gymnasium ids by short name; pixel observations are left out."""
+    """Gymnasium ids by short name."""
     registry = gymnasium_with_ogbench().registry
     return {
         short_name(identifier): identifier
         for identifier in registry
-        if _SHORT.fullmatch(identifier) and not identifier.startswith("visual-")
+        if _SHORT.fullmatch(identifier)
     }
 
 

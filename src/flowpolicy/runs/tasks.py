@@ -3,13 +3,18 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from flowpolicy.data import ogbench
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.sets import task_name
+from flowpolicy.data.shards import Shards, shard_files
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import make_env
+from flowpolicy.envs.stacked import Stacked
 from flowpolicy.envs.toy import MODES, PointMass, TwoModes, point_mass_data, two_mode_data
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
 from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
 from flowpolicy.train.task import Entry
@@ -34,6 +39,8 @@ class OGBench:
     sparse: bool = False
     """Whether every step before the whole task is done has reward -1, however much of it is done
     (QC: scene and puzzle-3x3)."""
+    stack: int = 3
+    """Frames of a visual task that are seen at a time (FQL: 3)."""
 
     @property
     def name(self) -> str:
@@ -46,15 +53,38 @@ class OGBench:
         return True
 
     def dataset(self) -> Dataset:
-        """The rows with this task's rewards; ``MissingData`` says how to make them."""
-        path = self.file or ogbench.find(self.task, self.rows or None)
+        """The rows with this task's rewards; ``MissingData`` says how to make them, and
+        ``InvalidConfig`` names ``shards`` where they come in many files.
+        """
+        if self._sharded:
+            raise InvalidConfig(
+                f"the data of {self.task} comes in many files, of which one is trained on at a "
+                "time; OGBench.shards() gives them"
+            )
+        return self._load(Path(self.file or ogbench.find(self.task, self.rows or None)))
+
+    def shards(self, every: int = 1_000) -> Shards:
+        """The files of a set of many, or those in the folder ``file``, one after the other, each
+        for ``every`` updates (QC: 1 000)."""
+        files = shard_files(self.file) if self.file else ogbench.find_shards(self.task)
+        return Shards(files, every, self._load)
+
+    @property
+    def _sharded(self) -> bool:
+        named = task_name(self.task)
+        return Path(self.file).is_dir() if self.file else named is not None and named.sharded
+
+    def _load(self, path: Path) -> Dataset:
         timing = "post" if self.timing == "post" else "pre"
-        return ogbench.load(path, self.task, reward_timing=timing, sparse=self.sparse)
+        return ogbench.load(
+            path, self.task, reward_timing=timing, sparse=self.sparse, stack=self.stack
+        )
 
     def env(self) -> Env:
         """A new environment."""
         timing = "pre" if self.timing == "pre" else "post"
-        return make_env(self.task, success_timing=timing, sparse=self.sparse)
+        env = make_env(self.task, success_timing=timing, sparse=self.sparse)
+        return Stacked(env, self.stack) if self.task.startswith("visual-") else env
 
     @property
     def control_interval(self) -> float | None:
