@@ -211,7 +211,7 @@ def test_refusals(server: Server, out: Path, monkeypatch: pytest.MonkeyPatch):
     with transfer._alone(out.with_name(".file.npz.part")), pytest.raises(Busy, match="another"):
         _fetch(server, out)
     with pytest.raises(InvalidConfig, match="http"):
-        fetch("file:///etc/hostname", out)
+        fetch("ftp://127.0.0.1/file.npz", out)
     usage = transfer.shutil.disk_usage(out.parent)._replace(free=1000)
     monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StorageFailed, match="1,000 bytes free, and 200,000 are to come"):

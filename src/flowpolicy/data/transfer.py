@@ -180,7 +180,7 @@ def _emptied(file: IO[bytes]) -> int:
 
 
 def _open(url: str, headers: dict[str, str]) -> Any:
-    # Unlike the usual opener this one knows no file:// or ftp://, also after a redirection.
+    # Unlike the usual opener this one reads no local file, nor ftp, also after a redirection.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
