@@ -139,3 +139,17 @@ def test_what_robosuite_cannot_make_is_named():
     args["env_kwargs"]["robots"] = ["Pandora"]
     with pytest.raises(InvalidConfig, match=r"lift: robosuite cannot make Lift with.*Pandora"):
         make_robomimic("lift", args)
+
+
+@pytest.mark.extras
+@needs_robosuite
+def test_observations_are_as_large_as_the_task_says():
+    """One arm and two, each field where the task's entries have it."""
+    from flowpolicy.runs.robomimic import OBJECT_SIZES
+
+    for task in ("lift", "transport"):
+        env = make_robomimic(task)
+        assert env.fields["object"] == OBJECT_SIZES[task]
+        assert tuple(env.fields) == fields_of(task)
+        assert env.obs_shape == env.reset(0).shape == (9 * WORLDS[task].arms + OBJECT_SIZES[task],)
+        env.close()

@@ -1,5 +1,7 @@
 """RoboMimic as a task: which file, which rows, which runs."""
 
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +131,22 @@ def test_the_named_runs():
     assert runs.get("mini/qc/robomimic-square").config.task == RoboMimic("square", "mh")
     assert runs.get("mini/qc/robomimic-lift").config.agent.act == BestOfN(16)
     assert fp.RoboMimic is RoboMimic
+
+
+def test_the_page_says_what_is_so(tmp_path: Path):
+    """Its Python runs, and its table has every task's limit, observation, action and script."""
+    page = (Path(__file__).parents[2] / "docs" / "robomimic.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.S | re.M)
+    (tmp_path / "block.py").write_text(block)
+    runpy.run_path(str(tmp_path / "block.py"))
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| (yes|no) \|$", page, flags=re.M)
+    assert rows == [
+        (
+            name,
+            str(world.max_steps),
+            str(sum(entry.size for entry in RoboMimic(name).fields()["obs"])),
+            str(7 * world.arms),
+            "yes" if name in scripted.JOBS else "no",
+        )
+        for name, world in WORLDS.items()
+    ]

@@ -89,10 +89,12 @@ def usual_env_args(task: str) -> dict[str, Any]:
         "ramp_ratio": 0.2,
         "gripper": {"type": "GRIP"},
     }
-    controller = {"type": "BASIC", "body_parts": {"right": arm}}
+    controllers = [
+        copy.deepcopy({"type": "BASIC", "body_parts": {"right": arm}}) for _ in range(world.arms)
+    ]
     kwargs: dict[str, Any] = {
         "robots": ["Panda"] * world.arms,
-        "controller_configs": controller if world.arms == 1 else [controller] * world.arms,
+        "controller_configs": controllers if world.arms > 1 else controllers[0],
         "control_freq": CONTROL_FREQUENCY,
     }
     if world.arms > 1:
