@@ -13,6 +13,7 @@ from flowpolicy.runs.registry import (
     names,
     summary,
 )
+from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "OGBench",
     "OwnData",
     "PointMassTask",
+    "RoboMimic",
     "TwoModesTask",
     "add",
     "add_family",
