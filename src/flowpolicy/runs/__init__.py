@@ -15,6 +15,7 @@ from flowpolicy.runs.registry import (
 )
 from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
+from flowpolicy.runs.visual import seeing
 
 __all__ = [
     "Family",
@@ -31,6 +32,7 @@ __all__ = [
     "families",
     "get",
     "names",
+    "seeing",
     "summary",
 ]
 
