@@ -53,6 +53,12 @@ OWN = {
     "qam": {"actor": VELOCITY, "ensemble": 2},
     "qc": {"actor": VELOCITY},
     "rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2},
+    "swfp": {
+        "blocks": 3,
+        "inner": 2,
+        "actor": VELOCITY,
+        "block_optimiser": Adam(rate=1e-2),
+    },
 }
 """Fields of single agents, in the place of ``TINY``'s."""
 VARIANTS = {

@@ -18,6 +18,7 @@ import flowpolicy as fp
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.envs.toy import two_mode_data, two_modes
+from flowpolicy.flows import exact_volume
 from flowpolicy.nets import Adam, MLPCritic, MLPFlow, MLPOneStep, MLPValue, MLPVelocity, Plain
 from flowpolicy.refine import BestOfN, OneStep
 
@@ -53,6 +54,13 @@ OWN = {
     "mvp": {"terms": setup.OWN["mvp"]["terms"]},
     "qam": {"actor": VELOCITY, "ensemble": 2, "inverse_temperature": 10.0},
     "qc": {"actor": VELOCITY},
+    "swfp": {
+        "actor": VELOCITY,
+        "blocks": 10,
+        "inner": 50,
+        "volume": exact_volume,
+        "block_optimiser": Adam(rate=1e-3),
+    },
 }
 
 
@@ -72,6 +80,7 @@ WITHIN = {
     "mvp": 0.12,
     "qam": 0.05,
     "qc": 0.05,
+    "swfp": 0.05,
 }
 """How far from the optimum an agent's mean reward may end, online, for equal and unequal modes
 (distilled 0.981 and 0.977, fmq 0.991 and 0.988, fql 0.947 and 0.984, ifql 0.991 and 0.985, mvp

@@ -13,6 +13,7 @@ from flowpolicy.agents.ifql import IFQL
 from flowpolicy.agents.mvp import MVP
 from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
 from flowpolicy.agents.qc import QC, bfn, bfn_n
+from flowpolicy.agents.reconstructed import SWFP
 from flowpolicy.agents.rlpd import RLPD
 
 AGENTS: dict[str, type] = {
@@ -27,6 +28,7 @@ AGENTS: dict[str, type] = {
     "qam": QAM,
     "qc": QC,
     "rlpd": RLPD,
+    "swfp": SWFP,
 }
 """Every agent of the library by name; the invariant tests run over all of them."""
 
@@ -42,6 +44,7 @@ __all__ = [
     "QAM",
     "QC",
     "RLPD",
+    "SWFP",
     "Agent",
     "AgentConfig",
     "DirectGradient",
