@@ -15,6 +15,7 @@ from quick import quick_compilation
 
 METHODS = (
     "bam", "bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd",
+    "sfp", "sfp-latent",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from flowpolicy.agents.cloning import flow_matching_terms, fmq_terms
 from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
-from flowpolicy.flows import LogitNormal, Term, mean_flow
+from flowpolicy.flows import Latent, LogitNormal, Stabilised, Term, mean_flow
 from flowpolicy.nets import (
     Adam,
     MLPCritic,
@@ -53,6 +53,14 @@ OWN = {
     "qam": {"actor": VELOCITY, "ensemble": 2},
     "qc": {"actor": VELOCITY},
     "rlpd": {"actor": MLPGaussian(width=8, depth=1), "ensemble": 2},
+    "sfp": {
+        "chunk": 1,
+        "horizon": 1,  # a trajectory of two points is as large as the others' chunk
+        "execute": 1,
+        "history": 1,
+        "tube": Stabilised(0.3, 0.5),
+        "actor": VELOCITY,
+    },
     "swfp": {
         "blocks": 3,
         "inner": 2,
@@ -65,6 +73,7 @@ VARIANTS = {
     "bam": ("qam", {"improve": back_propagate}),
     "qam_e": ("qam", {"head": EditHead(net=MLPGaussian(width=8, depth=1))}),
     "qam_f": ("qam", {"head": OneStepHead(1.0, MLPOneStep(width=8, depth=1))}),
+    "sfp_latent": ("sfp", {"tube": Latent(0.3, 0.3, 0.5)}),
 }
 """Agents made of another's configuration: whose, and with which fields."""
 ALL = sorted([*AGENTS, *VARIANTS])

@@ -122,7 +122,7 @@ def test_acting_is_pure_and_in_the_box(name, online):
         return agent.act(key, obs, agent.memory()), agent.explore(key, obs, agent.memory())
 
     for action, memory in call(keys, far):
-        assert action.shape == (64, setup.CHUNK * setup.ACTION)
+        assert action.shape == (64, setup.config(name).view.chunk * setup.ACTION)
         assert 0.9 < float(jnp.abs(action).max()) <= 1.0
         assert jax.tree.structure(memory) == jax.tree.structure(agent.memory())
     assert _same(call(keys, far), call(keys, far))

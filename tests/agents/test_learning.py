@@ -152,8 +152,8 @@ def _trained(name, low, online, offline=OFFLINE, adapt=ONLINE, own=True):
 
 
 def test_all_agents_are_here():
-    """FPMD and RLPD, purely online, have bandits of their own beside them."""
-    assert sorted([*WITHIN, "bc", "fpmd", "rlpd"]) == sorted(AGENTS)
+    """FPMD and RLPD, purely online, and SFP, of trajectories, have bandits of their own."""
+    assert sorted([*WITHIN, "bc", "fpmd", "rlpd", "sfp"]) == sorted(AGENTS)
 
 
 @pytest.mark.parametrize("online", [False, True])

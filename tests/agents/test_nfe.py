@@ -105,7 +105,8 @@ def test_every_agent_and_refiner(name, online):
     config = _config(name)
     agent = config.init(jax.random.key(1), setup.SPEC)
     agent = agent.begin_online(jax.random.key(2)) if online else agent
-    refiners = {str(r): r for r in REFINERS} if name in {*REFINABLE, *setup.VARIANTS} else {}
+    kind, _ = setup.VARIANTS.get(name, (name, {}))
+    refiners = {str(r): r for r in REFINERS} if kind in REFINABLE else {}
     wanted = {"own": config.act, **refiners}
     ways = _ways(agent, jnp.ones(setup.OBS))
 

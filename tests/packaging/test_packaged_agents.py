@@ -44,16 +44,16 @@ def written(actor):
 @pytest.mark.parametrize(("name", "refiner"), CASES)
 def test_numpy_acts_as_jax_does(name, refiner):
     """Call by call, online, normalised, at observations from small to far outside the data."""
-    agent = agents_setup.make(name, True)
-    actor = JaxActor(
-        agent, NORMALISER, agents_setup.SPEC, agents_setup.CHUNK, refiner=refiner, seed=11
-    )
+    agent, chunk = agents_setup.make(name, True), agents_setup.config(name).view.chunk
+    actor = JaxActor(agent, NORMALISER, agents_setup.SPEC, chunk, refiner=refiner, seed=11)
     run, key = written(actor), jax.random.key_data(actor.inputs()[0])
+    memory = actor.memory()
+    kept = [np.asarray(x) for x in jax.tree.leaves(memory)]
     draws, closest = np.random.default_rng(0), []
     for number, scale in enumerate((0.0, 0.1, 1.0, 1.0, 1.0, 10.0, 1000.0)):
         obs = (scale * draws.standard_normal(3)).astype(np.float32)
-        wanted, _ = actor(number, obs, ())
-        (acted,) = run(np.asarray(key), np.int32(number), obs)
+        wanted, memory = actor(number, obs, memory)
+        acted, *kept = run(np.asarray(key), np.int32(number), obs, *kept)
         assert (acted.shape, acted.dtype) == (wanted.shape, np.float32)
         closest.append(np.abs(acted - wanted).max())
     assert max(closest) <= 1e-5

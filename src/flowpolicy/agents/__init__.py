@@ -15,6 +15,7 @@ from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
 from flowpolicy.agents.qc import QC, bfn, bfn_n
 from flowpolicy.agents.reconstructed import SWFP
 from flowpolicy.agents.rlpd import RLPD
+from flowpolicy.agents.sfp import SFP
 
 AGENTS: dict[str, type] = {
     "bc": BC,
@@ -28,6 +29,7 @@ AGENTS: dict[str, type] = {
     "qam": QAM,
     "qc": QC,
     "rlpd": RLPD,
+    "sfp": SFP,
     "swfp": SWFP,
 }
 """Every agent of the library by name; the invariant tests run over all of them."""
@@ -44,6 +46,7 @@ __all__ = [
     "QAM",
     "QC",
     "RLPD",
+    "SFP",
     "SWFP",
     "Agent",
     "AgentConfig",

@@ -1,6 +1,6 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs import mini, mirror, online, paper, toy
+from flowpolicy.runs import mini, mirror, online, paper, streaming, toy
 from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
@@ -14,7 +14,7 @@ from flowpolicy.runs.registry import (
     summary,
 )
 from flowpolicy.runs.robomimic import RoboMimic
-from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask
+from flowpolicy.runs.tasks import OGBench, PointMassTask, TwoModesTask, TwoWaysTask
 from flowpolicy.runs.visual import seeing
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "PointMassTask",
     "RoboMimic",
     "TwoModesTask",
+    "TwoWaysTask",
     "add",
     "add_family",
     "families",
@@ -41,3 +42,4 @@ mini.register()
 toy.register()
 online.register()
 mirror.register()
+streaming.register()

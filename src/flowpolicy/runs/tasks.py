@@ -14,6 +14,7 @@ from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import make_env
 from flowpolicy.envs.stacked import Stacked
 from flowpolicy.envs.toy import MODES, PointMass, TwoModes, point_mass_data, two_mode_data
+from flowpolicy.envs.ways import TwoWays, two_ways_data
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
 from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
@@ -160,6 +161,36 @@ class TwoModesTask:
     def env(self) -> Env:
         """A new environment."""
         return TwoModes(self.low)
+
+
+@register("two_ways")
+@dataclasses.dataclass(frozen=True)
+class TwoWaysTask:
+    """The task of ``envs.ways``, with scripted demonstrations of both ways."""
+
+    episodes: int = 200
+    """Demonstrations, of 20 actions each."""
+    seed: int = 0
+    """Seed of the demonstrations."""
+
+    @property
+    def name(self) -> str:
+        """two-ways."""
+        return "two-ways"
+
+    @property
+    def playable(self) -> bool:
+        """True."""
+        return True
+
+    def dataset(self) -> Dataset:
+        """The rows, the same for the same seed."""
+        arrays = two_ways_data(self.episodes, self.seed)
+        return Dataset.from_arrays(**arrays, info={"source": describe(self)})
+
+    def env(self) -> Env:
+        """A new environment."""
+        return TwoWays()
 
 
 @functools.lru_cache(maxsize=4)
