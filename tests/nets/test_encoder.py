@@ -61,14 +61,14 @@ def test_convolutions_start_by_variance_scaling(key):
     assert weight.var() == pytest.approx(2 / (9 * 128), rel=0.03)
 
 
-def test_bytes_are_what_their_255ths_are(key):
-    """And the other fields follow the frames, as they are."""
+def test_bytes_may_be_floats(key):
+    """As where a policy is asked; the other fields follow the frames, as they are."""
     encoder = SMALL.init(key, SPEC)
     obs = _observation(key)
     seen = encoder(obs)
     assert seen.shape == (SMALL.size(SPEC),) == (9,)
     np.testing.assert_array_equal(seen[5:], obs["state"])
-    floats = {**obs, "front": obs["front"].astype(jnp.float32) / 255.0}
+    floats = {**obs, "front": obs["front"].astype(jnp.float32)}
     np.testing.assert_array_equal(encoder(floats), seen)
     other = {**obs, "front": 255 - obs["front"]}
     assert np.abs(np.asarray(encoder(other) - seen)).max() > 1e-3

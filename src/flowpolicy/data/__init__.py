@@ -2,7 +2,9 @@
 
 dataset    ``Dataset``: arrays of one's own, checked before training
 ogbench    ``load``: an OGBench npz with one task's rewards; ``find``, ``default_path``
-collect    ``collect``: play data by OGBench's scripted oracles, in several processes
+sets       OGBench's data sets: names, kinds, sizes; ``find_set``
+collect    ``collect``: data by OGBench's scripted oracles, in several processes
+download   ``download``: the official sets; ``transfer``: one file over HTTP, with resume
 play       one such episode; the file that collecting processes run
 check      ``info`` and ``check``: what a file holds, and what is wrong with it
 record     what stands beside a file about how it was made
@@ -16,5 +18,6 @@ foreign    HDF5 and Parquet in a process of their own: ``robomimic``, ``lerobot`
 columns    folders of ``.npy`` files; ``mapped``: finished rows in them, mapped
 host       windows of rows that stay on the host; ``ahead``, ``shards``: the next ones meanwhile
 chunk      h-step transitions out of rows; ``trajectory``: actions from the last one on
+frames     frames kept once and stacked when they are read; ``augment``: random shifts
 replay     offline and online rows in one draw
 """

@@ -72,8 +72,8 @@ class FrameNet(eqx.Module):
     last: Linear
 
     def __call__(self, frame: Array) -> Vector:
-        """Maps one frame: bytes, which are divided by 255, or floats as they are."""
-        x = frame.astype(jnp.float32) / 255.0 if frame.dtype == jnp.uint8 else frame
+        """Maps one frame of values from 0 to 255, bytes or floats."""
+        x = frame.astype(jnp.float32) / 255.0
         for stack in self.stacks:
             x = stack(x)
         return jax.nn.gelu(self.last(jax.nn.relu(x).reshape(-1)))
