@@ -15,7 +15,7 @@ from quick import quick_compilation
 
 METHODS = (
     "bam", "bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd",
-    "sfp", "sfp-latent",
+    "sfp", "sfp-latent", "swfp",
 )  # fmt: skip
 
 

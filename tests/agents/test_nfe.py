@@ -94,7 +94,7 @@ def _ways(agent, obs):
     return ways | {str(refiner): by(refiner) for refiner in REFINERS}
 
 
-CASES = [(name, False) for name in setup.ALL] + [("fmq", True), ("distilled", True)]
+CASES = [(name, False) for name in setup.ALL] + [("distilled", True), ("fmq", True), ("swfp", True)]
 """All agents offline, and online those that are others then."""
 
 

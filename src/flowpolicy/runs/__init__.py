@@ -1,6 +1,6 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs import mini, mirror, online, paper, streaming, toy
+from flowpolicy.runs import mini, mirror, online, paper, reconstructed, streaming, toy
 from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
@@ -43,3 +43,4 @@ toy.register()
 online.register()
 mirror.register()
 streaming.register()
+reconstructed.register()

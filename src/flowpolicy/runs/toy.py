@@ -5,8 +5,9 @@ from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
+from flowpolicy.agents.reconstructed import SWFP
 from flowpolicy.data.replay import OfflineShare
-from flowpolicy.flows import LogitNormal, Term, mean_flow
+from flowpolicy.flows import LogitNormal, Term, exact_volume, mean_flow
 from flowpolicy.nets import (
     Adam,
     MLPCritic,
@@ -83,6 +84,10 @@ def bandit_agents() -> dict[str, AgentConfig]:
         "rlpd": RLPD(
             **critic, ensemble=2, entropy=-1.5, temperature=0.3,
             actor=MLPGaussian(width=16, depth=1),
+        ),
+        "swfp": SWFP(
+            **critic, volume=exact_volume, block_optimiser=Adam(rate=1e-3),
+            actor=VELOCITY,
         ),
     }  # fmt: skip
 
