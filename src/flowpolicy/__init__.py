@@ -30,8 +30,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import OneStep as one_step
     from flowpolicy.refine import TrustRegion as trust_region
     from flowpolicy.refine import TrustRegionBox as trust_region_box
-    from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData
-    from flowpolicy.runs.robomimic import RoboMimic
+    from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData, RoboMimic
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.hardware import Hardware
     from flowpolicy.train.phases import Offline, Online, RunConfig
@@ -114,7 +113,7 @@ _HOMES = {
     "OwnData": ("flowpolicy.runs", "OwnData"),
     "Policy": ("flowpolicy.train.policy", "Policy"),
     "Result": ("flowpolicy.api", "Result"),
-    "RoboMimic": ("flowpolicy.runs.robomimic", "RoboMimic"),
+    "RoboMimic": ("flowpolicy.runs", "RoboMimic"),
     "Run": ("flowpolicy.api", "Run"),
     "RunConfig": ("flowpolicy.train.phases", "RunConfig"),
     "Spec": ("flowpolicy.types", "Spec"),
