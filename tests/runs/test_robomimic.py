@@ -10,6 +10,7 @@ import pytest
 import flowpolicy as fp
 from data.demos import ARGS, demonstration
 from flowpolicy import parts, runs
+from flowpolicy.cli import main
 from flowpolicy.data.demonstrations import Demonstration, writing
 from flowpolicy.envs import scripted
 from flowpolicy.envs.robomimic import WORLDS, fields_of, usual_env_args
@@ -150,3 +151,17 @@ def test_the_page_says_what_is_so(tmp_path: Path):
         )
         for name, world in WORLDS.items()
     ]
+
+
+def test_the_command_line_collects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Where small runs look, unless told otherwise."""
+    _played(monkeypatch, ())
+    monkeypatch.setenv("FLOWPOLICY_DATA", str(tmp_path))
+    assert main(["data", "demonstrate", "can", "--rows", "15", "--workers", "1"]) == 0
+    task = RoboMimic("can", "scripted", rows=15)
+    assert capsys.readouterr().out.strip() == str(task.path)
+    assert len(task.dataset()) == 21
+    assert main(["data", "demonstrate", "can", "--rows", "15", "--workers", "1"]) == 2
+    assert "is there already" in capsys.readouterr().err.replace("\n", " ")
