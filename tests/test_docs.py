@@ -93,7 +93,7 @@ def test_documents_name_files_that_exist() -> None:
     """Relative links of the documents lead somewhere."""
     pages = (
         "tour", "notation", "add_an_algorithm", "closed_form", "qam", "resume", "deploy",
-        "your_data", "speed", "tasks", "gfp", "fpmd",
+        "your_data", "speed", "tasks", "gfp", "fpmd", "swfp",
     )  # fmt: skip
     for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")
