@@ -49,7 +49,9 @@ def test_a_step_goes_no_further_than_its_speed_and_a_push_displaces():
     assert np.linalg.norm(moved - at) == pytest.approx(0.12, abs=1e-6)
     near = moved + np.array([0.03, 0.0], np.float32)
     np.testing.assert_allclose(env.step(near).obs, near, atol=1e-6)
-    np.testing.assert_allclose(env.push(np.array([0.0, 0.1])), near + np.array([0.0, 0.1]), atol=1e-6)
+    np.testing.assert_allclose(
+        env.push(np.array([0.0, 0.1])), near + np.array([0.0, 0.1]), atol=1e-6
+    )
     frame = env.render()
     assert frame is not None
     assert len(np.unique(frame.reshape(-1, 3), axis=0)) == 4

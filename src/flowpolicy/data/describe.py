@@ -1,11 +1,13 @@
 """What a data set of one's own holds, in numbers: lengths, ranges, rewards, duplicates, chunks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flowpolicy.data.columns import flat
+from flowpolicy.data.dataset import Observations
 from flowpolicy.data.recording import Recording
 from flowpolicy.deploy.units import ActionUnits
 
@@ -96,8 +98,9 @@ def describe(
     ends = np.flatnonzero(ended) + 1
     starts = np.append(0, ends[:-1])
     told = recording.terminated if recording.success is None else recording.success
-    arrays = {**flat("obs", recording.obs), "action": action, "reward": recording.reward}
-    row_sums = _row_sums({**flat("obs", recording.obs), "action": recording.action})
+    obs = flat("obs", _gathered(recording.obs))
+    arrays = {**obs, "action": action, "reward": recording.reward}
+    row_sums = _row_sums({**obs, "action": recording.action})
     lengths = ends - starts
     return Description(
         rows=len(ended),
@@ -117,6 +120,13 @@ def describe(
         histograms=_histograms(arrays, lengths, starts),
         about=recording.about,
     )
+
+
+def _gathered(obs: Observations) -> np.ndarray | dict[str, np.ndarray]:
+    """Every column as an array, stacked frames among them."""
+    if isinstance(obs, Mapping):
+        return {name: np.asarray(column) for name, column in obs.items()}
+    return np.asarray(obs)
 
 
 def _lost_rewards(recording: Recording, last: np.ndarray, lengths: np.ndarray) -> int:
