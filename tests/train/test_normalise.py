@@ -1,10 +1,13 @@
 """Normalisers of observations against numpy's own least, greatest, mean and deviation."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from flowpolicy import parts
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.train.normalise import Identity, MinMax, Standardise
 from flowpolicy.types import Rows
 
@@ -41,3 +44,12 @@ def test_without_rows_nothing_is_done_and_names_come_back(normaliser):
     obs = {"a": np.ones(3)}
     assert normaliser.fit(None)(obs) is obs
     assert parts.parse(parts.describe(normaliser)) == normaliser
+
+
+@pytest.mark.parametrize("normaliser", [MinMax(), Standardise()])
+def test_bytes_are_no_numbers_to_be_scaled(normaliser):
+    """A shift and a scale of bytes would be wrong ones, without a word."""
+    rows = _rows()
+    frames = {**rows.obs, "a": np.zeros((50, 4, 4, 3), np.uint8)}
+    with pytest.raises(InvalidConfig, match=r"identity\(\) for uint8"):
+        normaliser.fit(dataclasses.replace(rows, obs=frames))

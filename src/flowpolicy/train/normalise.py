@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
 from flowpolicy.types import Observation, Rows
 
@@ -52,6 +53,7 @@ class MinMax:
         """A normaliser fitted to ``rows``; the identity where there are none."""
         if rows is None:
             return Normaliser(None, None)
+        _check_numbers("min_max", rows)
         low = jax.tree.map(lambda x: np.min(x, 0).astype(np.float64), rows.obs)
         high = jax.tree.map(lambda x: np.max(x, 0).astype(np.float64), rows.obs)
         half = jax.tree.map(lambda a, b: np.maximum((b - a) / 2.0, self.floor), low, high)
@@ -71,12 +73,22 @@ class Standardise:
         """A normaliser fitted to ``rows``; the identity where there are none."""
         if rows is None:
             return Normaliser(None, None)
+        _check_numbers("standardise", rows)
         mean = jax.tree.map(lambda x: jnp.asarray(np.mean(x, 0, np.float64), x.dtype), rows.obs)
         std = jax.tree.map(
             lambda x: jnp.asarray(np.maximum(np.std(x, 0, dtype=np.float64), self.floor), x.dtype),
             rows.obs,
         )
         return Normaliser(mean, std)
+
+
+def _check_numbers(name: str, rows: Rows) -> None:
+    for leaf in jax.tree.leaves(rows.obs):
+        if not np.issubdtype(leaf.dtype, np.floating):
+            raise InvalidConfig(
+                f"run.normaliser must be identity() for {leaf.dtype} observations, which their "
+                f"encoder scales; got {name}"
+            )
 
 
 def _like(tree: Observation, rows: Rows) -> Observation:
