@@ -116,11 +116,12 @@ def first_action(ways: dict[str, tuple[Any, Act]], calls: int = 300) -> dict[str
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
     compiled = {name: jax.jit(call) for name, (_, call) in ways.items()}
+    memories = {name: agent.memory() for name, (agent, _) in ways.items()}
     keys, obs = jax.random.split(jax.random.key(2), calls), np.zeros(2, np.float32)
     for i in range(calls):
         for name, (agent, _) in ways.items():
             begun = time.perf_counter()
-            np.asarray(compiled[name](agent, keys[i], obs, agent.memory())[0])
+            np.asarray(compiled[name](agent, keys[i], obs, memories[name])[0])
             found[name].append(1e6 * (time.perf_counter() - begun))
     return {name: float(np.median(times[5:])) for name, times in found.items()}
 
