@@ -94,6 +94,7 @@ def test_documents_name_files_that_exist() -> None:
     pages = (
         "tour", "notation", "add_an_algorithm", "closed_form", "qam", "resume", "deploy",
         "your_data", "speed", "tasks", "gfp", "fpmd", "swfp",
+        "sfp", "decision_flow", "robomimic", "from_qc", "existing_flows",
     )  # fmt: skip
     for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         text = (ROOT / name).read_text(encoding="utf-8")
