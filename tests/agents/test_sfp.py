@@ -204,8 +204,10 @@ def test_settings_that_make_no_sense_are_refused(wrong, text):
 
 def test_entries_that_an_observation_has_not_are_refused():
     """As many as the action has, within the observation."""
-    with pytest.raises(InvalidConfig, match=r"measured.entries.*\(\)"):
-        Measured()
+    with pytest.raises(InvalidConfig, match=r"measured.entries.*\(-1,\)"):
+        Measured((-1,))
+    first = Measured()(jnp.zeros(2), jnp.array([3.0, 4.0, 5.0]))
+    assert first.tolist() == [3.0, 4.0]
     for entries in ((0,), (0, 3)):
         with pytest.raises(InvalidConfig, match="must be 2 of the observation's 3 entries"):
             Measured(entries)(jnp.zeros(2), jnp.zeros(3))

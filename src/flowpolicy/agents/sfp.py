@@ -60,24 +60,25 @@ class Measured:
     """Entries of the newest observation, which must be in the action's units (no normaliser)."""
 
     entries: tuple[int, ...] = ()
-    """Of the flat observation, one for each entry of the action, from 0."""
+    """Of the flat observation, one for each entry of the action, from 0; its first ones where none
+    are given."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.entries or min(self.entries) < 0:
+        if min(self.entries, default=0) < 0:
             raise InvalidConfig(
-                "measured.entries must name an entry of the observation, from 0, for each entry of "
-                f"the action, got {self.entries}"
+                f"measured.entries are entries of the observation, from 0, got {self.entries}"
             )
 
     def __call__(self, last: Vector, now: Flat) -> Vector:
         """The entries."""
-        if len(self.entries) != last.shape[0] or max(self.entries) >= now.shape[0]:
+        entries = self.entries or tuple(range(last.shape[0]))
+        if len(entries) != last.shape[0] or max(entries) >= now.shape[0]:
             raise InvalidConfig(
                 f"measured.entries must be {last.shape[0]} of the observation's "
                 f"{now.shape[0]} entries, got {self.entries}"
             )
-        return now[jnp.asarray(self.entries)]
+        return now[jnp.asarray(entries)]
 
 
 @register("sfp")
