@@ -61,7 +61,7 @@ def test_every_task_is_one_of_ogbench():
     registry = gymnasium_with_ogbench().registry
     assert set(ENVIRONMENTS) == set(SHAPES)
     assert len(TASKS) == 5 * len(SHAPES) == 115
-    assert set(paper.TASKS) < set(TASKS)
+    assert set(paper.OGBENCH) < set(TASKS)
     for found in SETS.values():
         for number in range(1, 6):
             name = f"{found.name[:-3]}-task{number}"

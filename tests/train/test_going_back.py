@@ -127,7 +127,7 @@ def test_of_two_seeds_one_is_frozen_and_the_other_goes_on_to_the_bit(tmp_path):
     assert status["state"] == "finished"
     assert list(status["diverged"]) == ["5"]
     assert "rewards of size 1e+09" in status["diverged"]["5"]
-    assert any("seed 5 diverged and is frozen" in x and "--seeds 5" in x for x in watch.said)
+    assert any("seed 5 diverged and is frozen" in x and "--seed 5" in x for x in watch.said)
     for a, b in zip(*(jax.tree.leaves(agents(x)) for x in (healthy, run)), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
     count = agents(run).count

@@ -1,5 +1,7 @@
 """Offline rows on the host: the run that rows on the device make, whatever is foreseen."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -64,3 +66,4 @@ def test_the_next_block_is_gathered_ahead_offline_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(source.OnHost, "windows", windows)
     train(tmp_path / "r", hardware=fp.Hardware(host_rows=True), **SETTINGS)
     assert set(asked) == {(True, True), (False, False)}
+    assert not [t for t in threading.enumerate() if t.name.startswith("flowpolicy-ahead")]

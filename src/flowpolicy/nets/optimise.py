@@ -72,7 +72,8 @@ class Trainable(eqx.Module, Generic[M]):
     def create(cls, model: M, optimiser: Adam) -> "Trainable[M]":
         """Starts the optimiser at ``model``."""
         opt_state = optimiser.transform().init(model)  # pyright: ignore[reportArgumentType]
-        return cls(model, opt_state, jnp.zeros(()), jnp.float32(LARGEST), optimiser)
+        zero = jnp.zeros(())
+        return cls(model, opt_state, zero, jnp.full_like(zero, LARGEST), optimiser)
 
     def step(self, gradient: M) -> "Trainable[M]":
         """One step down ``gradient``, a pytree like the model.

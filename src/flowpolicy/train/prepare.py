@@ -95,6 +95,7 @@ def prepare(
             devices=devices,
             on_host=hardware.host_rows,
         )
+        opened.callback(learner.updater.close)
         examiner = None
         if fleet is not None and task.playable:
             examiner = Examiner(fleet, config, normaliser, folder)

@@ -35,6 +35,10 @@ class Source(Protocol):
         """Those that ``count`` updates of every seed will draw, where they do not lie there."""
         ...
 
+    def close(self) -> None:
+        """Ends what gathers them."""
+        ...
+
 
 class OnDevice:
     """Rows on the device, or none at all: programs draw from them in the graph."""
@@ -51,6 +55,9 @@ class OnDevice:
     ) -> Windows | None:
         """None."""
         del keys, first, count, rings
+
+    def close(self) -> None:
+        """Nothing does."""
 
 
 class OnHost:
@@ -83,6 +90,11 @@ class OnHost:
             self._guess[i] = None if held is not None else asked(later)
             found.append(ahead(wanted))
         return self._devices.by_seed(jax.tree.map(lambda *xs: jnp.stack(xs), *found))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for ahead in self._ahead:
+            ahead.close()
 
 
 def _held(rings: Ring) -> list[tuple[int, int]]:

@@ -179,6 +179,10 @@ class Updater:
     def _insert_rows(self, rings: Ring, rows: Rows, counts: Int[Array, "seeds"]) -> Ring:
         return over_seeds(Ring.insert, (0, 0, 0), self._seeds)(rings, rows, counts)
 
+    def close(self) -> None:
+        """Ends the threads that gather rows on the host, if there are any."""
+        self._source.close()
+
     def _cut_rings(self, rings: Ring, which: Bool[Array, "seeds"]) -> Ring:
         def one(ring: Ring, which: Bool[Array, ""]) -> Ring:
             return jax.tree.map(lambda new, old: jnp.where(which, new, old), ring.cut(), ring)
