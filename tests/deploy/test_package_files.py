@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import flowpolicy as fp
 from flowpolicy.deploy.files import manifest
+from flowpolicy.deploy.program import Program
 from flowpolicy.errors import CorruptFile, FlowPolicyError, InvalidConfig, MissingData, UnknownName
 
 FILES = ("README.md", "config.json", "manifest.json", "model.safetensors", "program.json")
@@ -248,7 +250,7 @@ print(json.dumps([policy.act({"arm": [1, 2, 3], "cup": [[0, 1], [1, 0]]}).tolist
 
 
 def test_no_jax_on_the_robot(packaged):
-    """With numpy and safetensors alone: the actions of the JAX back end here."""
+    """With numpy, safetensors and threadpoolctl alone: the actions of the JAX back end here."""
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(packaged)], capture_output=True, text=True, check=False
     )
@@ -256,3 +258,22 @@ def test_no_jax_on_the_robot(packaged):
     policy = fp.Policy.load(packaged, seed=7)
     wanted = [policy.act({"arm": [1, 2, 3], "cup": [[0, 1], [1, 0]]}) for _ in range(3)]
     np.testing.assert_allclose(np.array(json.loads(done.stdout)), wanted, atol=1e-5)
+
+
+def test_numpy_acts_on_one_thread(packaged, monkeypatch):
+    """Whatever number it would take by itself, which it takes again afterwards."""
+    policy = fp.Policy.load(packaged, backend="numpy")
+    made, seen = Program.__call__, []
+
+    def call(self, *inputs):
+        seen.append(blas_threads())
+        return made(self, *inputs)
+
+    monkeypatch.setattr(Program, "__call__", call)
+    with threadpool_limits(2, user_api="blas"):
+        policy.act({"arm": [1, 2, 3], "cup": [[0, 1], [1, 0]]})
+        assert (seen, blas_threads()) == ([{1}], {2})
+
+
+def blas_threads():
+    return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
