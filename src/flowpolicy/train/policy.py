@@ -1,7 +1,9 @@
 """``Policy``: a trained agent for users. It needs neither environment nor data set, and, from a
 package, not even JAX."""
 
+import itertools
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -152,6 +154,21 @@ class Policy:
                 f"execute_horizon must be in 1 .. {self.horizon} (the chunk), got {wanted}"
             )
         return Session(self, wanted)
+
+    def stream(self, observe: Callable[[], Any]) -> Iterator[np.ndarray]:
+        """Actions without end, (action_size,) each, every one as soon as it exists.
+
+        ``observe()`` gives the newest observation; it is asked for one before every action, and not
+        earlier. An iterator is an episode: its memory begins anew, and one may run at a time. Units
+        and errors are those of ``act``; ``InvalidConfig`` where the policy executes chunks.
+        """
+        if self.horizon != 1:
+            raise InvalidConfig(
+                f"this policy does not stream: it executes chunks of {self.horizon} actions, and "
+                "the first waits for the whole chunk; policy.session() gives its actions one a call"
+            )
+        self.reset()
+        return (self.act(observe())[0] for _ in itertools.count())
 
     def _blank(self) -> Any:
         if isinstance(self.obs_shape, dict):
