@@ -5,9 +5,10 @@ import pytest
 import small_runs as small
 
 import flowpolicy as fp
+from flowpolicy.agents import SFP
 from flowpolicy.data.replay import OfflineShare
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.nets import MLPCritic, MLPGaussian
+from flowpolicy.nets import MLPCritic, MLPGaussian, MLPVelocity
 from flowpolicy.train import online
 from flowpolicy.train.random import random_chunk
 
@@ -81,6 +82,18 @@ def test_rlpd_runs_from_its_first_step(tmp_path):
     assert small.lines(run, "rlpd/temperature")
     assert fp.Policy.load(run.path).act([0.5, 0.5]).shape == (2, 2)
     assert fp.evaluate(run, episodes=1, write=False).nfe == 1
+
+
+def test_an_agent_that_remembers_its_actions_takes_none(tmp_path):
+    """Before anything is trained or written: the flow of SFP goes on from its last action."""
+    config = fp.RunConfig(
+        agent=SFP(horizon=4, execute=2, actor=MLPVelocity(width=8, depth=1)),
+        task=small.TINY["task"],
+        phases=(fp.Offline(20), fp.Online(20, random_steps=5)),
+    )
+    with pytest.raises(InvalidConfig, match=r"online\.random_steps must be 0 for sfp, got 5"):
+        fp.train(config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_negative_number_is_refused():

@@ -8,16 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowpolicy import parts
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.replay import Ring
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.train.clock import Clock
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
-from flowpolicy.train.phases import Online
+from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.random import Stream, random_chunk, stream_keys
 from flowpolicy.train.stepper import Stepper, Taken
 from flowpolicy.train.updates import over_seeds
-from flowpolicy.types import Key, Metrics, Observation
+from flowpolicy.types import Key, Metrics, Observation, Spec
+
+
+def check_random_steps(config: RunConfig, spec: Spec) -> None:
+    """``InvalidConfig`` where random steps would come before an agent that remembers."""
+    steps = max((p.random_steps for p in config.phases if isinstance(p, Online)), default=0)
+    if not steps:
+        return
+    memory = jax.eval_shape(lambda key: config.agent.init(key, spec).memory(), jax.random.key(0))
+    if jax.tree.leaves(memory):
+        raise InvalidConfig(
+            f"online.random_steps must be 0 for {parts.name_of(config.agent)}, got {steps}: it "
+            "remembers what it did, and random actions would be executed in the place of its own"
+        )
 
 
 class Explorer:

@@ -17,6 +17,7 @@ from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
+from flowpolicy.train.online import check_random_steps
 from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.source import mapped
@@ -74,6 +75,7 @@ def prepare(
         if fleet is not None:
             opened.callback(fleet.close)
         spec = _spec(dataset, fleet if online else None, config.offline_updates)
+        check_random_steps(config, spec)
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
         like = rows or blank_rows(spec)
