@@ -12,7 +12,7 @@ EXTRA := $(VENV)/.installed-extras
 PACKAGE := $(VENV)/.installed-package
 
 # Extras of pyproject.toml whose tests `make test-extras` runs; requirements-extras.lock holds them.
-EXTRAS := dm-control minari pusht robomimic robotics
+EXTRAS := dm-control lerobot minari pusht robomimic robotics
 
 # Every name is tried, not only looked up: a shim may stand for nothing, and some systems ship
 # Python without venv. What PYTHON names is tried first.
