@@ -55,13 +55,13 @@ demo: $(PACKAGE)
 	@$(BIN)/flowpolicy demo
 
 test: lint
-	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) -m "not slow"
+	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-slow: lint
-	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS)
+	@echo "pytest" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) --dist loadfile
 
 test-extras: $(PACKAGE) $(EXTRA)
-	@echo "pytest, extras" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) -m extras
+	@echo "pytest, extras" && $(BIN)/python -m pytest -q -p no:randomly -n $(WORKERS) --dist loadfile -m extras
 
 lint: $(PACKAGE) $(DEV)
 	@echo "ruff" && $(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet

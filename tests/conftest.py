@@ -7,6 +7,8 @@ from collections.abc import Iterator
 # Also for the processes that tests start, which need no more strictness than a user has.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests compile much and compute little: without XLA's costly passes they take half the time.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 import hypothesis
 import jax
@@ -51,6 +53,14 @@ def _programs_are_forgotten() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """All of XLA's passes, for a module that computes much."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -11,19 +11,11 @@ from flowpolicy.cli import main
 from flowpolicy.envs.toy import TwoModes
 from flowpolicy.runs import TwoModesTask
 from flowpolicy.runs.toy import PURELY_ONLINE
-from quick import quick_compilation
 
 METHODS = (
     "bam", "bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd",
     "sfp", "sfp-latent", "swfp",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """These tests compile much and compute little."""
-    with quick_compilation():
-        yield
 
 
 @pytest.mark.parametrize(("low", "name"), [(1.0, "equal-modes"), (0.6, "unequal-modes")])

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from flowpolicy.envs.toy import PointMass
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
-from quick import quick_compilation
 
 QGBS = "qgbs(beam=2, branches=2)"
 
@@ -37,12 +35,6 @@ class WithModes:
 
     def env(self) -> Env:
         return PointMass()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_compilation():
-        yield
 
 
 @pytest.fixture(scope="module")

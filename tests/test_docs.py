@@ -11,7 +11,6 @@ from flowpolicy import parts, runs
 from flowpolicy.data.collect import collect
 from flowpolicy.runs import mini
 from flowpolicy.train.phases import Evaluation
-from quick import quick_compilation
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,8 +75,7 @@ def test_the_example_with_workers_runs(tmp_path: Path, monkeypatch: pytest.Monke
     """Two seeds, two processes."""
     monkeypatch.chdir(tmp_path)
     (text,) = blocks("docs/speed.md")
-    with quick_compilation():
-        space = run_block(text, tmp_path)
+    space = run_block(text, tmp_path)
     assert space["run"].finished()
 
 

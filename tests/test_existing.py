@@ -18,19 +18,11 @@ from flowpolicy.refine import BestOfN
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.normalise import Standardise
 from flowpolicy.train.phases import Evaluation
-from quick import quick_compilation
 
 SHARED = {"chunk": 2, "critic": MLPCritic(width=8, depth=1)}
 RANKED = {"act": BestOfN(2), "bootstrap": BestOfN(2)}
 QC = fp.QC(**SHARED, **RANKED, steps=2, actor=MLPVelocity(width=8, depth=1))
 FMQ = fp.FMQ(**SHARED, **RANKED, actor=MLPFlow(width=8, depth=1, embed=Plain()))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These tests compile much and compute little."""
-    with quick_compilation():
-        yield
 
 
 def _config(agent, phases):
@@ -141,6 +133,7 @@ def test_data_of_another_shape(trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     """docs/existing_flows.md: the Python, and then the command on the run that it made."""
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,6 @@ from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity, Plain
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
-from quick import quick_compilation
 
 RANKED = {"chunk": 2, "act": BestOfN(2), "bootstrap": BestOfN(2)}
 QC = fp.QC(
@@ -73,8 +72,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         block=10,
         evaluation=Evaluation(every=0, final_episodes=0),
     )
-    with quick_compilation():
-        fp.train(config, out=out)
+    fp.train(config, out=out)
     for name, text in TABLES.items():
         (out / name).write_text(text)
     return out

@@ -19,9 +19,7 @@ KEY = jax.random.key(3)
 ZERO, ONE = jnp.zeros(()), jnp.ones(())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Not here: these tests compute much, so that XLA's costly passes pay."""
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 M, S, G, H, TEMPERATURE = 0.2, 0.6, 0.9, 3.0, 0.5

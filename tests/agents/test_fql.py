@@ -48,7 +48,7 @@ def test_an_update_is_the_equations(chunk, normalise):
 
 def _compare(config, agent, data):
     size, d = data.action.shape
-    after, metrics = agent.update(KEY, data)
+    after, metrics = setup.update(agent, KEY, data)
     key_next, key_flow, key_actor = jax.random.split(KEY, 3)
     s, following = np.asarray(data.obs), np.asarray(data.next_obs)
 

@@ -21,7 +21,7 @@ def test_an_update_is_the_equations():
     data = setup.batch()
     agent = setup.train(setup.make("ifql", False, expectile=0.8), jax.random.key(1), data, 2)
     with by_hand.double(agent, data) as (agent, data):
-        after, metrics = agent.update(KEY, data)
+        after, metrics = setup.update(agent, KEY, data)
         fields = (data.obs, data.action, data.next_obs, data.weight, data.mask)
         s, action, following, weight, mask = (np.asarray(x) for x in fields)
         q = by_hand.critics(agent.critic.target, s, action).min(0)

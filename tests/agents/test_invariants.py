@@ -15,10 +15,17 @@ from flowpolicy.data.chunk import View, n_step_returns
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.refine import QGBS, BestOfN, TrustRegion
 
-everywhere = pytest.mark.parametrize(
+PLACES = [(name, online) for name in sorted(AGENTS) for online in (False, True)] + [
+    (name, False) for name in setup.VARIANTS
+]
+everywhere = pytest.mark.parametrize(("name", "online"), PLACES)
+# For what compiles most: the online update does all that the offline one does.
+mostly = pytest.mark.parametrize(
     ("name", "online"),
-    [(name, online) for name in sorted(AGENTS) for online in (False, True)]
-    + [(name, False) for name in setup.VARIANTS],
+    [
+        pytest.param(name, online, marks=[] if online else pytest.mark.slow)
+        for name, online in PLACES
+    ],
 )
 
 
@@ -50,7 +57,7 @@ def test_all_leaves_are_arrays(name, online):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(agent))
 
 
-@everywhere
+@mostly
 def test_jit_equals_no_jit(name, online):
     """The parameters after an update and its metrics, up to rounding."""
     agent, data, key = setup.make(name, online), setup.batch(), jax.random.key(3)
@@ -130,7 +137,7 @@ def test_acting_is_pure_and_in_the_box(name, online):
     assert np.unique(near[:, 0]).size > 8
 
 
-@everywhere
+@mostly
 def test_observations_may_be_trees(name, online):
     """A mapping of fields trains as its concatenation does."""
     agent, data = setup.make(name, online), setup.batch()
@@ -234,7 +241,7 @@ def test_n_step_returns_make_an_agent_of_single_actions(name):
 @pytest.mark.strict
 @everywhere
 def test_no_key_is_used_twice(name, online):
-    """JAX's own check, over initialisation, an update, and acting."""
+    """JAX's own check, which it does as it traces: initialisation, an update, and acting."""
     with jax.debug_key_reuse(True):
         data = setup.batch()
 
@@ -246,14 +253,15 @@ def test_no_key_is_used_twice(name, online):
             agent, _ = agent.update(key_update, data)
             return agent.act(key_act, data.obs[0], agent.memory())
 
-        jax.jit(everything)(jax.random.key(0))
+        jax.jit(everything).trace(jax.random.key(0))
 
 
 @pytest.mark.strict
 def test_the_key_check_finds_a_reuse():
     """What the test above relies on."""
+    twice = jax.jit(lambda k: jax.random.normal(k) + jax.random.uniform(k))
     with jax.debug_key_reuse(True), pytest.raises(Exception, match="consumed"):
-        jax.jit(lambda k: jax.random.normal(k) + jax.random.uniform(k))(jax.random.key(0))
+        twice.trace(jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", setup.ALL)

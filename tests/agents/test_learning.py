@@ -87,9 +87,7 @@ WITHIN = {
 0.936 and 0.958, qam 0.985 and 0.988, qc 0.993 and 0.992); offline 0.15 more."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Not here: these tests compute much, so that XLA's costly passes pay."""
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def _batch(action, low):
@@ -175,6 +173,7 @@ def test_every_agent_with_a_critic_acts_in_the_better_mode(name, online):
     assert two_modes(action).mean() > 1.0 - WITHIN[name] - (0.0 if online else 0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("online", [False, True])
 @pytest.mark.parametrize("name", WITHIN)
 def test_every_agent_with_a_critic_acts_in_a_mode_where_both_are_worth_the_same(name, online):

@@ -75,7 +75,7 @@ def test_an_update_is_the_equations():
     config = setup.config("qam", inverse_temperature=1.7, steps=4, **SINGLE)
     agent = _train_a_little(config)
     with by_hand.double(agent, setup.batch()) as (agent, data):
-        after, metrics = agent.update(KEY, data)
+        after, metrics = setup.update(agent, KEY, data)
         key_next, key_clone, key_path, _ = jax.random.split(KEY, 4)
         s, following = np.asarray(data.obs), np.asarray(data.next_obs)
         size, h = len(s), 0.25
@@ -232,7 +232,7 @@ def test_the_one_step_head_is_fql_s_actor_on_the_flow():
     """alpha |mu - clip(flow)|^2 - mean Q: its metrics by numpy, and its step follows alpha."""
     agent = _train_a_little(setup.config("qam_f", **SINGLE))
     with by_hand.double(agent, setup.batch()) as (agent, data):
-        after, metrics = agent.update(KEY, data)
+        after, metrics = setup.update(agent, KEY, data)
         s, key = np.asarray(data.obs), jax.random.split(KEY, 4)[3]
         z = np.asarray(jax.random.normal(key, data.action.shape))
         mu = by_hand.mlp(agent.head.actor.model, s, z)

@@ -34,7 +34,7 @@ def test_an_update_is_the_equations(aggregate):
 
 
 def _compare(config, agent, data, by):
-    _, metrics = agent.update(KEY, data)
+    _, metrics = setup.update(agent, KEY, data)
     key_next, key_flow = jax.random.split(KEY)
     size, n = setup.BATCH, 3
     after = np.repeat(np.asarray(data.next_obs), n, axis=0)

@@ -15,7 +15,6 @@ from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.train.phases import Evaluation
-from quick import quick_compilation
 
 PROGRAM = """\
 HloModule jit_block
@@ -93,21 +92,20 @@ def test_a_trace_is_read_without_its_loops(tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A tiny run that was online for a while."""
-    with quick_compilation():
-        return fp.train(
-            "toy/fmq",
-            task=runs.PointMassTask(rows=300),
-            phases=(fp.Offline(4), fp.Online(4, start_after=0)),
-            batch=8,
-            evaluation=Evaluation(every=0, final_episodes=0),
-            chunk=2,
-            terms=fmq_terms(0.0, 0.1),
-            actor=MLPFlow(width=8, depth=1, embed=Plain()),
-            critic=MLPCritic(width=8, depth=1),
-            act=OneStep(),
-            bootstrap=BestOfN(2),
-            out=tmp_path_factory.mktemp("profile") / "run",
-        )
+    return fp.train(
+        "toy/fmq",
+        task=runs.PointMassTask(rows=300),
+        phases=(fp.Offline(4), fp.Online(4, start_after=0)),
+        batch=8,
+        evaluation=Evaluation(every=0, final_episodes=0),
+        chunk=2,
+        terms=fmq_terms(0.0, 0.1),
+        actor=MLPFlow(width=8, depth=1, embed=Plain()),
+        critic=MLPCritic(width=8, depth=1),
+        act=OneStep(),
+        bootstrap=BestOfN(2),
+        out=tmp_path_factory.mktemp("profile") / "run",
+    )
 
 
 def test_the_command_writes_a_page_and_a_trace(run, capsys):

@@ -24,6 +24,8 @@ from flowpolicy.flows import (
     streaming_loss,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 SIGMA, GAIN, END = 0.2, 1.5, 0.15
 TUBES = {
     "stabilised": Stabilised(SIGMA, GAIN),

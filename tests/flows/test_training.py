@@ -28,6 +28,8 @@ from flowpolicy.flows import (
 from flowpolicy.nets import Adam, MLPFlow, Plain, Trainable
 from flowpolicy.types import Spec
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 CENTRES = ((-0.7, -0.5), (0.6, -0.6), (0.7, 0.5), (-0.4, 0.7))
 WEIGHTS = (0.4, 0.3, 0.2, 0.1)
 WIDTH = 0.1

@@ -31,6 +31,7 @@ def test_it_is_its_definition():
     assert energy_distance(x, y) == pytest.approx(expected - table(y, y).sum() / (600 * 599), 1e-6)
 
 
+@pytest.mark.slow
 def test_two_shifted_normals_are_as_far_as_calculus_says():
     """In one dimension 2 E|x - y| - 2 E|x - x'|, x - y ~ N(d, 2): folded normals.
 

@@ -14,7 +14,6 @@ from flowpolicy.errors import InvalidConfig, UnknownName
 from flowpolicy.nets import MLPCritic, MLPGaussian
 from flowpolicy.train.phases import Evaluation, RunConfig
 from flowpolicy.train.task import Task
-from quick import quick_compilation
 
 TINY = RLPD(
     ensemble=2, actor=MLPGaussian(width=8, depth=1), critic=MLPCritic(width=8, depth=1)
@@ -45,10 +44,9 @@ def test_a_task_is_data():
 
 def test_a_run_without_data_trains_and_is_evaluated_again(tmp_path: Path):
     """Every row is the agent's own; the same checkpoint plays the same episodes once more."""
-    with quick_compilation():
-        run = fp.train(_config(fp.Online(25, start_after=12)), out=tmp_path / "run")
-        (row,) = run.evaluations()
-        again = fp.evaluate(run, episodes=3, write=False)
+    run = fp.train(_config(fp.Online(25, start_after=12)), out=tmp_path / "run")
+    (row,) = run.evaluations()
+    again = fp.evaluate(run, episodes=3, write=False)
     assert run.record()["data"] is None
     assert (row.step, row.episodes, row.success, row.length) == (25, 3, 0.0, 10.0)
     assert row.returns < 0

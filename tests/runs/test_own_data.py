@@ -17,7 +17,6 @@ from flowpolicy.envs.units import InUnits
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
 from flowpolicy.nets import MLPVelocity
 from flowpolicy.runs import OwnData, PointMassTask
-from quick import quick_compilation
 
 TINY = [
     "--actor", "mlp_flow(width=8, depth=1)", "--critic", "mlp_critic(width=8, depth=1)",
@@ -42,10 +41,9 @@ def test_a_run_finds_its_rows_again_and_its_package_knows_the_units(path: Path, 
         agent=fp.BC(chunk=2, actor=MLPVelocity(width=8, depth=1)), task=task,
         phases=(fp.Offline(2),), batch=8, block=2,
     )  # fmt: skip
-    with quick_compilation():
-        run = fp.train(config, out=tmp_path / "run")
-        fp.resume(run)
-        folder = fp.package(run, numpy=False)
+    run = fp.train(config, out=tmp_path / "run")
+    fp.resume(run)
+    folder = fp.package(run, numpy=False)
     wanted = ActionMinMax().units(np.load(path)["actions"])
     assert fp.action_units(run.path) == fp.action_units(folder) == wanted
     told = json.loads((folder / "config.json").read_text())["action"]
@@ -109,7 +107,6 @@ def test_the_command_trains_offline_on_one_s_own_rows(tmp_path: Path):
     assert main(["train", name, "--data", str(tmp_path / "none"), "--out", str(out)]) == 2
     assert not out.exists()
     phases = ["--phases", "(offline(steps=2),)"]
-    with quick_compilation():
-        assert main(["train", name, *data, *TINY, *phases, "--out", str(out), "--quiet"]) == 0
+    assert main(["train", name, *data, *TINY, *phases, "--out", str(out), "--quiet"]) == 0
     assert fp.Run(out).config().task == OwnData(str(tmp_path / "a.npz"))
     assert fp.Policy.load(out).act(np.zeros(3)).shape == (5, 2)

@@ -4,21 +4,11 @@ import pytest
 import small_runs
 from moments import playing
 
-from quick import quick_compilation
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Compiles quickly."""
-    with quick_compilation():
-        yield
-
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """20 offline updates, 60 environment steps in chunks of 2, three evaluation episodes."""
-    with quick_compilation():
-        return small_runs.train(tmp_path_factory.mktemp("run") / "r")
+    return small_runs.train(tmp_path_factory.mktemp("run") / "r")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from small_runs import OFFLINE, QUIET, agents, train
 
 import flowpolicy as fp
 from flowpolicy.errors import InvalidConfig
-from quick import quick_compilation
 
 SETTINGS = {
     "seeds": (1, 2, 3, 4),
@@ -52,5 +51,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    with quick_compilation():
-        main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))
