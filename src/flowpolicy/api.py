@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from flowpolicy import parts, runs
-from flowpolicy.agents.base import Agent, AgentConfig
+from flowpolicy.agents.base import AgentConfig
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.envs.fleet import Local
 from flowpolicy.errors import InvalidConfig, unknown_name
@@ -244,7 +244,7 @@ def evaluate(
             if _what(row) not in told:
                 folder.append_evaluation(row)
     milliseconds = _latency(policy)
-    cost = acting_cost(refiner or config.agent.act, policy.agent)
+    cost = policy.agent.cost(refiner or config.agent.act)
     p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
     if write:
         label, device = rows[0].refiner, jax.devices()[0].device_kind
@@ -300,14 +300,6 @@ def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, .
         if seed not in known:
             raise InvalidConfig(f"seeds must be among the run's, {known}, got {seed}")
     return tuple(seeds) if seeds else known
-
-
-def acting_cost(refiner: Refiner, agent: Agent) -> Cost:
-    """What ``refiner`` takes on the agent's flow; one evaluation where its actor is no flow."""
-    try:
-        return refiner.cost(agent.flow())
-    except InvalidConfig:
-        return Cost(policy=1, critic=0, gradients=0, depth=1)
 
 
 def _latency(policy: Policy, calls: int = 200) -> np.ndarray:

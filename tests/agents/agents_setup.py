@@ -58,6 +58,7 @@ OWN = {
         "horizon": 1,  # a trajectory of two points is as large as the others' chunk
         "execute": 1,
         "history": 1,
+        "substeps": 2,
         "tube": Stabilised(0.3, 0.5),
         "actor": VELOCITY,
     },

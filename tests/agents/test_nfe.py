@@ -14,7 +14,6 @@ import pytest
 from flowpolicy import parts
 from flowpolicy.agents import AGENTS
 from flowpolicy.agents.base import REFINABLE
-from flowpolicy.api import acting_cost
 from flowpolicy.refine import (
     QGBS,
     BestOfN,
@@ -100,8 +99,8 @@ CASES = [(name, False) for name in setup.ALL] + [("distilled", True), ("fmq", Tr
 
 @pytest.mark.parametrize(("name", "online"), CASES)
 def test_every_agent_and_refiner(name, online):
-    """A jump of QC, IFQL and QAM is 3 Euler steps, and QAM-E edits it by 1 more; one of FQL's and
-    of QAM-F's is 1 from noise and 3 from later."""
+    """An action of SFP is 2 Euler steps. A jump of QC, IFQL and QAM is 3, and QAM-E edits it by 1
+    more; one of FQL's and of QAM-F's is 1 from noise and 3 from later."""
     config = _config(name)
     agent = config.init(jax.random.key(1), setup.SPEC)
     agent = agent.begin_online(jax.random.key(2)) if online else agent
@@ -119,4 +118,4 @@ def test_every_agent_and_refiner(name, online):
 
     SEEN.clear()
     jax.block_until_ready(act(jax.random.key(0)))
-    assert SEEN == {way: acting_cost(refiner, agent).policy for way, refiner in wanted.items()}
+    assert SEEN == {way: agent.cost(refiner).policy for way, refiner in wanted.items()}

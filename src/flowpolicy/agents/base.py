@@ -11,7 +11,7 @@ import equinox as eqx
 from flowpolicy.data.chunk import View
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
-from flowpolicy.refine import Refiner
+from flowpolicy.refine import Cost, Refiner
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
 
 Memory = Any  # a pytree; empty unless a method streams its actions or keeps history
@@ -46,6 +46,13 @@ class Agent(eqx.Module):
     def explore(self, key: Key, obs: Observation, memory: Memory) -> tuple[Vector, Memory]:
         """The chunk to execute while collecting; that of ``act`` unless overridden."""
         return self.act(key, obs, memory)
+
+    def cost(self, refiner: Refiner) -> Cost:
+        """What an action by ``refiner`` takes of the flow; one evaluation where there is none."""
+        try:
+            return refiner.cost(self.flow())
+        except InvalidConfig:
+            return Cost(policy=1, critic=0, gradients=0, depth=1)
 
     @abc.abstractmethod
     def update(self, key: Key, batch: Transition) -> tuple["Agent", Metrics]:

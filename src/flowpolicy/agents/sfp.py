@@ -30,7 +30,7 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, FlowMap, Stabilised, Tube, integrate, streaming_loss
 from flowpolicy.nets import Adam, Fourier, MLPVelocity, Trainable
 from flowpolicy.parts import register
-from flowpolicy.refine import OneStep, Refiner
+from flowpolicy.refine import Cost, OneStep, Refiner
 from flowpolicy.types import (
     Key,
     Metrics,
@@ -206,6 +206,12 @@ class SFPAgent(Agent):
         state = integrate(self.actor.model, config.substeps, state, seen, start=t, end=end)
         action = jnp.clip(state[: self.sizes[1]], -1.0, 1.0)
         return action, Stream(history, seen, state, action, memory.count + 1)
+
+    def cost(self, refiner: Refiner) -> Cost:
+        """The Euler steps of an action; nothing ranks."""
+        del refiner
+        steps = self.config.substeps
+        return Cost(policy=steps, critic=0, gradients=0, depth=steps)
 
     def update(self, key: Key, batch: Transition) -> tuple["SFPAgent", Metrics]:
         """One step of flow matching around the batch's trajectories."""
