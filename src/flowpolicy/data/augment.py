@@ -1,6 +1,7 @@
 """Augmentation of frames: functions of one transition."""
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,15 @@ from jaxtyping import Array, Int
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
 from flowpolicy.types import Key, Observation, Transition
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """Another transition in the place of one that was drawn, before a normaliser sees it."""
+
+    def __call__(self, key: Key, sample: Transition) -> Transition:
+        """Of the same shapes and dtypes."""
+        ...
 
 
 def shifted(obs: Observation, corner: Int[Array, "2"], pad: int) -> Observation:

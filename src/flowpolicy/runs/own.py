@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from flowpolicy.data.actions import ActionScaling, AsRecorded
+from flowpolicy.data.columns import is_columns
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.own import load_data
+from flowpolicy.data.shards import Shards, first_of, shard_files
 from flowpolicy.deploy.units import RECORD, ActionUnits, read_units
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.units import InUnits
@@ -23,7 +25,7 @@ class OwnData:
     """Rows of yours, in any format of ``load_data``, and an environment where there is one."""
 
     path: str
-    """The file or the folder."""
+    """The file or the folder. The npz files of a folder are trained on one after the other."""
     actions: ActionScaling = AsRecorded()
     """How recorded actions become [-1, 1]: ``as_recorded``, ``action_min_max``,
     ``action_mean_std``. The units are kept with the run and in its packages."""
@@ -33,6 +35,9 @@ class OwnData:
     """Observations that are read, all vectors where empty (HDF5, LeRobot)."""
     subset: str = ""
     """A filter key of the file, as in mask/train (HDF5)."""
+    rotate: int = 1_000
+    """Updates after which the next file of a folder of npz files is trained on, from the next block
+    of updates on. Normalisers are fitted to the first file alone."""
     world: Any = None
     """A task whose environment is played; its actions are in the data's units. None trains
     offline and evaluates nothing."""
@@ -43,6 +48,11 @@ class OwnData:
             raise InvalidConfig("own_data.path must name a file or a folder, got an empty text")
         if self.world is not None and not isinstance(self.world, Task):
             raise InvalidConfig(f"own_data.world must be a task, got {self.world!r}")
+        if self._sharded and self.actions != AsRecorded():
+            raise InvalidConfig(
+                "own_data.actions must be as_recorded() for a folder of npz files, as what is "
+                f"fitted to one does not fit the next; got {self.actions}"
+            )
 
     @property
     def name(self) -> str:
@@ -55,8 +65,30 @@ class OwnData:
         return self.world is not None and self.world.playable
 
     def dataset(self) -> Dataset:
-        """The rows; raises what ``load_data`` does."""
+        """The rows, of many files those of the first; raises what ``load_data`` does."""
         return _load(self, stamp(self.path))
+
+    def shards(self, first: Dataset) -> Shards | None:
+        """The npz files of a folder, one after the other."""
+        if not self._sharded or "shards" not in first.info:
+            return None
+        return Shards(shard_files(self.path), self.rotate, self.read, first)
+
+    def read(self, path: str | Path) -> Dataset:
+        """The rows of one file, as ``load_data`` reads them."""
+        return load_data(
+            path,
+            actions=self.actions,
+            reward_shift=self.reward_shift,
+            fields=self.fields,
+            subset=self.subset,
+        )
+
+    @property
+    def _sharded(self) -> bool:
+        folder = Path(self.path)
+        marked = (folder / "meta").is_dir() or is_columns(folder)
+        return folder.is_dir() and not marked and any(folder.glob("*.npz"))
 
     def env(self) -> Env:
         """A new environment, in the units of the data; ``MissingData`` without a world."""
@@ -79,10 +111,6 @@ def stamp(path: str) -> tuple[int, int]:
 @functools.lru_cache(maxsize=1)
 def _load(task: OwnData, stamp: tuple[int, int]) -> Dataset:
     del stamp
-    return load_data(
-        task.path,
-        actions=task.actions,
-        reward_shift=task.reward_shift,
-        fields=task.fields,
-        subset=task.subset,
-    )
+    if task._sharded:
+        return first_of(shard_files(task.path), task.read)
+    return task.read(task.path)

@@ -9,13 +9,12 @@ from typing import Literal
 from flowpolicy.data import ogbench
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.sets import task_name
-from flowpolicy.data.shards import Shards, shard_files
+from flowpolicy.data.shards import Shards, first_of, shard_files
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import make_env
 from flowpolicy.envs.stacked import Stacked
 from flowpolicy.envs.toy import MODES, PointMass, TwoModes, point_mass_data, two_mode_data
 from flowpolicy.envs.ways import TwoWays, two_ways_data
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
 from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
 from flowpolicy.train.task import Entry
@@ -32,7 +31,7 @@ class OGBench:
     rows: int = 0
     """Rows of the collected file that is meant; 0 for whichever file is found."""
     file: str = ""
-    """A data file of yours; empty for the usual places."""
+    """A data file of yours, or a folder of them; empty for the usual places."""
     timing: Literal["pre", "post", "mixed"] = "pre"
     """Whether reward and success are those of the state before the action ("pre", OGBench 1.2.0
     and newer) or after it ("post"). "mixed" is OGBench 1.1.2, under which the papers' numbers were
@@ -42,6 +41,9 @@ class OGBench:
     (QC: scene and puzzle-3x3)."""
     stack: int = 3
     """Frames of a visual task that are seen at a time (FQL: 3)."""
+    rotate: int = 1_000
+    """Updates after which the next file of a set of many is trained on (QC: 1 000), offline and
+    online, from the next block of updates on. Normalisers are fitted to the first file alone."""
 
     @property
     def name(self) -> str:
@@ -54,26 +56,26 @@ class OGBench:
         return True
 
     def dataset(self) -> Dataset:
-        """The rows with this task's rewards; ``MissingData`` says how to make them, and
-        ``InvalidConfig`` names ``shards`` where they come in many files.
+        """The rows with this task's rewards, of many files those of the first; ``MissingData`` says
+        how to make them.
         """
         if self._sharded:
-            raise InvalidConfig(
-                f"the data of {self.task} comes in many files, of which one is trained on at a "
-                "time; OGBench.shards() gives them"
-            )
+            return first_of(self._files(), self._load)
         return self._load(Path(self.file or ogbench.find(self.task, self.rows or None)))
 
-    def shards(self, every: int = 1_000) -> Shards:
-        """The files of a set of many, or those in the folder ``file``, one after the other, each
-        for ``every`` updates (QC: 1 000)."""
-        files = shard_files(self.file) if self.file else ogbench.find_shards(self.task)
-        return Shards(files, every, self._load)
+    def shards(self, first: Dataset) -> Shards | None:
+        """The files of a set of many, or those in the folder ``file``, one after the other."""
+        if not self._sharded or "shards" not in first.info:
+            return None
+        return Shards(self._files(), self.rotate, self._load, first)
 
     @property
     def _sharded(self) -> bool:
         named = task_name(self.task)
         return Path(self.file).is_dir() if self.file else named is not None and named.sharded
+
+    def _files(self) -> tuple[Path, ...]:
+        return shard_files(self.file) if self.file else ogbench.find_shards(self.task)
 
     def _load(self, path: Path) -> Dataset:
         timing = "post" if self.timing == "post" else "pre"

@@ -1,14 +1,32 @@
-"""Methods that look at frames: the same agents with an encoder before each of their nets."""
+"""Methods that look at frames: the same agents with an encoder before each of their nets.
+
+The named runs are FQL's on its five visual tasks: 500 000 updates and no online phase, three frames
+at a time, half of the samples shifted at random, and an encoder for every net.
+"""
 
 import dataclasses
 from typing import Any
 
 from flowpolicy.agents.base import AgentConfig
+from flowpolicy.agents.fql import FQL
 from flowpolicy.agents.heads import OneStepHead
+from flowpolicy.data.augment import RandomCrop
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPGaussian, MLPOneStep, MLPValue, MLPVelocity
 from flowpolicy.nets.encoder import Impala
 from flowpolicy.nets.frames import ImpalaCritic, ImpalaFlow, ImpalaOneStep, ImpalaValue
+from flowpolicy.runs import registry
+from flowpolicy.runs.tasks import OGBench
+from flowpolicy.train.phases import Offline, RunConfig
+
+WEIGHTS = {
+    "visual-cube-single-task1": 300.0,
+    "visual-cube-double-task1": 100.0,
+    "visual-scene-task1": 100.0,
+    "visual-puzzle-3x3-task1": 300.0,
+    "visual-puzzle-4x4-task1": 300.0,
+}
+"""alpha of FQL on the visual tasks of its paper."""
 
 SEEING = {
     MLPFlow: ImpalaFlow,
@@ -38,3 +56,19 @@ def seeing(agent: AgentConfig, encoder: Impala = Impala()) -> AgentConfig:
         elif type(value) in SEEING:
             changes[field.name] = SEEING[type(value)](encoder, value)
     return dataclasses.replace(agent, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def visual_run(task: str) -> RunConfig:
+    """FQL on the frames of ``task``, which holds the data and the environment."""
+    return RunConfig(
+        agent=seeing(FQL(alpha=WEIGHTS[task])),
+        task=OGBench(task, timing="mixed"),
+        phases=(Offline(500_000),),
+        augment=RandomCrop(),
+    )
+
+
+def register() -> None:
+    """``fql/visual-...``, a run for each task."""
+    for task in WEIGHTS:
+        registry.add(f"fql/{task}", "FQL on frames", lambda task=task: visual_run(task))

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowpolicy.agents.base import Agent
 from flowpolicy.data.replay import Ring
+from flowpolicy.data.shards import Shards
 from flowpolicy.errors import Diverged
 from flowpolicy.train.checkpoint import to_arrays
 from flowpolicy.train.devices import Devices
@@ -18,7 +19,7 @@ from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.random import Stream, stream_keys
-from flowpolicy.train.sentinel import Sentinel
+from flowpolicy.train.sentinel import Sentinel, check_rewards
 from flowpolicy.train.updates import Report, Updater
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Metrics, Rows, Spec
@@ -43,14 +44,15 @@ class Learner:
         attempt: int = 0,
         devices: Devices,
         on_host: bool = False,
+        shards: Shards | None = None,
     ) -> None:
         """Initialises one agent per seed and moves the offline rows to the device.
 
         With ``on_host`` the rows stay where they are.
         ``start`` are agents to begin with in the place of new ones, one per seed. ``attempt`` makes
-        every draw of training another one.
+        every draw of training another one. Of ``shards`` the rows are the first file's.
         """
-        self.config, self.normaliser = config, normaliser
+        self.config, self.normaliser, self._shards = config, normaliser, shards
         self._folder, self._watch = folder, watch
         self.updater = Updater(
             offline=rows,
@@ -63,6 +65,7 @@ class Learner:
             precision=config.precision,
             devices=devices,
             on_host=on_host,
+            augment=config.augment,
         )
         self.devices = devices
         self._pending: list[tuple[np.ndarray, Report]] = []
@@ -98,6 +101,7 @@ class Learner:
         A seed that diverged is not alive, whatever ``alive`` (seeds,) says. An update's random
         numbers go by the seed's own count, so that they are those of the seed trained alone.
         """
+        self._turn()
         alive = np.ones(len(self.made), bool) if alive is None else alive
         if self.sentinel is not None and self.sentinel.frozen:
             alive = alive & self.sentinel.alive
@@ -116,6 +120,22 @@ class Learner:
         self.made = self.made + count * alive
         self.updates += count
         return block.metrics
+
+    def _turn(self) -> None:
+        """The rows are those of the file that the next update belongs to, where there are many."""
+        if self._shards is None:
+            return
+        rows = self._shards.rows(self.updates).rows
+        if self.updater.replace(rows):
+            check_rewards(self.config, rows)
+            if self.sentinel is not None:
+                self.sentinel.saw_offline(rows)
+
+    def close(self) -> None:
+        """Ends the threads that read rows, if there are any."""
+        self.updater.close()
+        if self._shards is not None:
+            self._shards.close()
 
     def look(self) -> None:
         """Waits for the updates and reads what the guards say of those not yet looked at.

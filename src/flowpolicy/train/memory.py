@@ -48,15 +48,19 @@ def free() -> int | None:
     return int(found.group(1)) * 1024 if found else None
 
 
-def check(config: RunConfig, spec: Spec, rows: Rows | None, like: Rows, devices: int) -> None:
+def check(
+    config: RunConfig, spec: Spec, rows: Rows | None, like: Rows, devices: int, copies: int = 1
+) -> None:
     """Raises ``InvalidConfig``, with what would fit, where the seeds do not.
 
     devices: those that share the seeds out
+    copies:  data sets as large as ``rows`` that lie there at once; 2 while one takes another's
+             place
     """
     there = free()
     if there is None:
         return
-    once, each = 0 if rows is None else size(rows), per_seed(config, spec, like)
+    once, each = 0 if rows is None else copies * size(rows), per_seed(config, spec, like)
     on_one = len(config.seeds) // devices
     if once + each * on_one <= SPARE * there:
         return

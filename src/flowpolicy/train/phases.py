@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from flowpolicy.data.augment import Augment
 from flowpolicy.data.replay import Draw, UniformDraw
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import describe, register
@@ -110,6 +111,9 @@ class RunConfig:
     """How a batch chooses between offline and online rows."""
     normaliser: Identity | Standardise | MinMax = Identity()
     """What is done to observations before a net sees them."""
+    augment: Augment | None = None
+    """What is done to every sample of a batch before the normaliser: ``random_crop()`` for frames,
+    as FQL's visual runs have it; None leaves them as they are."""
     evaluation: Evaluation = Evaluation()
     """When the policy is tried."""
     block: int = 100

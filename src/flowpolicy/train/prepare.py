@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.shards import Shards
 from flowpolicy.envs.fleet import Fleet, Local
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
@@ -21,7 +22,7 @@ from flowpolicy.train.online import check_random_steps
 from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.source import mapped
-from flowpolicy.train.task import Task
+from flowpolicy.train.task import GivesShards, Task
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Rows, Spec
 
@@ -80,7 +81,8 @@ def prepare(
         check_rewards(config, rows)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
-        memory.check(config, spec, there, like, hardware.seed_devices)
+        shards = _shards(task, dataset)
+        memory.check(config, spec, there, like, hardware.seed_devices, 2 if shards else 1)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
             told = {"task": task.name, "data": None if dataset is None else dataset.record}
@@ -96,8 +98,9 @@ def prepare(
             attempt=attempt,
             devices=devices,
             on_host=hardware.host_rows,
+            shards=shards,
         )
-        opened.callback(learner.updater.close)
+        opened.callback(learner.close)
         examiner = None
         if fleet is not None and task.playable:
             examiner = Examiner(fleet, config, normaliser, folder)
@@ -115,6 +118,12 @@ def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> F
         most=config.agent.view.chunk,
         say=watch.say,
     )
+
+
+def _shards(task: Task, dataset: Dataset | None) -> Shards | None:
+    if dataset is None or not isinstance(task, GivesShards):
+        return None
+    return task.shards(dataset)
 
 
 def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:

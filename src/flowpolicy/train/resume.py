@@ -12,6 +12,7 @@ import numpy as np
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.digest import check_same_rows
 from flowpolicy.data.replay import Ring
+from flowpolicy.data.shards import check_same_files
 from flowpolicy.errors import CorruptFile, Inexact, MissingData
 from flowpolicy.train import checkpoint, durable, journal
 from flowpolicy.train.checkpoint import Contents
@@ -49,7 +50,9 @@ def reopen(
     with contextlib.ExitStack() as opened:
         opened.enter_context(only_writer(folder.path))
         if dataset is not None:
-            check_same_rows(dataset.rows, folder.record().get("data") or {}, str(folder.path))
+            recorded = folder.record().get("data") or {}
+            check_same_rows(dataset.rows, recorded, str(folder.path))
+            check_same_files(dataset.info, recorded, str(folder.path))
         folder.tidy()
         like = dataset.rows if dataset is not None else blank_rows(folder.spec())
         found = _newest(folder, config, like, watch)

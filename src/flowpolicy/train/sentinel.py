@@ -87,7 +87,7 @@ class Sentinel:
         self._rewards = np.zeros((seeds, 2))
         self._known: Bounds | None = None
         if rows is not None:
-            self._widen(np.broadcast_to(np.asarray(rows.reward), (seeds, len(rows.reward))))
+            self.saw_offline(rows)
         self._in_a_row = np.zeros(seeds, np.int64)
         self.bad = np.zeros(seeds, np.int64)
         self.frozen: dict[int, str] = {}
@@ -123,6 +123,11 @@ class Sentinel:
         self._rewards[:, 1] = np.fmax(self._rewards[:, 1], np.fmax.reduce(rewards, 1, initial=0.0))
         if not np.array_equal(before, self._rewards):
             self._known = None
+
+    def saw_offline(self, rows: Rows) -> None:
+        """Rows that all seeds learn from came in."""
+        shape = len(self._rewards), len(rows.reward)
+        self._widen(np.broadcast_to(np.asarray(rows.reward), shape))
 
     def saw(self, rewards: np.ndarray, counts: np.ndarray) -> None:
         """Online rows came in: of each seed's ``rewards`` (seeds, h) the first ``counts``."""

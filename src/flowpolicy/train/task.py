@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.shards import Shards
 from flowpolicy.envs.base import Env
 from flowpolicy.errors import MissingData
 from flowpolicy.parts import register
@@ -30,6 +31,28 @@ class Task(Protocol):
 
     def env(self) -> Env:
         """A new environment; ``MissingData`` where the task has none."""
+        ...
+
+
+@runtime_checkable
+class GivesShards(Protocol):
+    """A task whose data may come in many files, of which one is trained on at a time."""
+
+    def shards(self, first: Dataset) -> Shards | None:
+        """A new reader of them; ``first`` is what ``dataset`` gave, the first file's rows. None
+        where the data is one file, or ``first`` is not of this task.
+        """
+        ...
+
+
+@runtime_checkable
+class Normalises(Protocol):
+    """A task with reference returns, by which returns are normalised."""
+
+    def normalised(self, returns: float, length: float) -> float:
+        """The score of the mean ``returns`` of episodes of mean ``length``; ``InvalidData`` where
+        there are no references after all.
+        """
         ...
 
 

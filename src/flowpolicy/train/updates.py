@@ -4,6 +4,7 @@ jit stands here and in ``act``, nowhere below. A program is traced once per phas
 changes between calls is an argument.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.data.augment import Augment
 from flowpolicy.data.chunk import View
 from flowpolicy.data.host import Windows
 from flowpolicy.data.replay import Draw, Ring, choose, made, sample
@@ -23,6 +25,9 @@ from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.source import batch_and_update, source
 from flowpolicy.types import Key, Keys, Metrics, Observation, Rows, Transition
+
+AUGMENT = 1
+"""Folded into a batch's key for the keys of its augmentation."""
 
 
 def over_seeds(
@@ -96,6 +101,7 @@ class Updater:
         precision: str = "float32",
         devices: Devices | None = None,
         on_host: bool = False,
+        augment: Augment | None = None,
     ) -> None:
         """Moves the offline rows to the device, unless they are to stay on the host.
 
@@ -103,16 +109,25 @@ class Updater:
         """
         self._devices = devices or Devices(Hardware(), seeds, batch)
         self._precision = precision
-        self._source = source(
-            offline, self._devices,
+        self._offline, self._made_source = offline, functools.partial(
+            source, devices=self._devices,
             on_host=on_host, seeds=seeds, horizon=view.horizon, batch=batch, draw=draw,
         )  # fmt: skip
+        self._source = self._made_source(offline)
         self._normaliser = normaliser
         self._view, self._draw, self._batch, self._seeds = view, draw, batch, seeds
-        self._guard = guard
+        self._guard, self._augment = guard, augment
         self._update = jax.jit(self._block, static_argnames="count", donate_argnums=0)
         self._insert = jax.jit(self._insert_rows, donate_argnums=0)
         self._cut = jax.jit(self._cut_rings, donate_argnums=0)
+
+    def replace(self, offline: Rows) -> bool:
+        """``offline`` are the rows from now on, of the same shapes; whether they are other ones."""
+        if offline is self._offline:
+            return False
+        self._source.close()
+        self._offline, self._source = offline, self._made_source(offline)
+        return True
 
     def update(
         self,
@@ -254,6 +269,10 @@ class Updater:
             batch = jax.vmap(lambda k: sample(k, offline, ring, self._view, self._draw))(keys)
         else:
             batch = jax.vmap(lambda k, old: self._given(k, old, ring))(keys, windows)
+        if self._augment is not None:
+            # Folded in, so that what is drawn does not depend on what is then done to it.
+            own = jax.random.split(jax.random.fold_in(key, AUGMENT), self._batch)
+            batch = jax.vmap(self._augment)(own, batch)
         batch = self._devices.by_sample(batch)
         return Transition(
             normaliser(batch.obs),
