@@ -28,7 +28,7 @@ from flowpolicy.report.show import show
 from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
-from flowpolicy.train.evaluate import Evaluator, own, refined
+from flowpolicy.train.evaluate import Evaluator, own, refined, scored
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
@@ -285,7 +285,8 @@ def _play(
         starts = seeds if episode_seed is None else (episode_seed,) * len(seeds)
         played = evaluator(agents, starts, episodes, config.agent.view.chunk)
         return [
-            own_ones.row(s, kind, step, label) for s, own_ones in zip(seeds, played, strict=True)
+            scored(own_ones.row(s, kind, step, label), task)
+            for s, own_ones in zip(seeds, played, strict=True)
         ]
     finally:
         fleet.close()

@@ -91,9 +91,10 @@ def evaluate(arguments: list[str]) -> int:
         episode_seed=options.episode_seed,
     )
     for row in result.rows:
+        score = "" if row.score is None else f", normalised {row.score:.1f}"
         print(
             f"seed {row.seed}: success {row.success:.2f} over {row.episodes} episodes, "
-            f"return {row.returns:.1f}, length {row.length:.0f}"
+            f"return {row.returns:.1f}{score}, length {row.length:.0f}"
         )
     low, high = result.interval
     print(f"success {result.success:.3f}, 95 % interval {low:.3f} to {high:.3f}")

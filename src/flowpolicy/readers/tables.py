@@ -21,12 +21,18 @@ T = TypeVar("T")
 
 
 def read_rows(
-    path: Path, kind: Callable[..., T], columns: Sequence[str], limits: Limits = Limits()
+    path: Path,
+    kind: Callable[..., T],
+    columns: Sequence[str],
+    limits: Limits = Limits(),
+    *,
+    optional: int = 0,
 ) -> tuple[list[tuple[str, T]], bool]:
     """The lines of a CSV file as ``kind``, each with the file and line it stands in.
 
     columns: the names that the first line must have, in the order of the fields of ``kind``, a
              dataclass or a NamedTuple whose fields are whole numbers, finite floats, or text
+    optional: how many of the last columns a file may be without; their fields have defaults
 
     The flag says that the file ends inside a line, which is left out. Raises ``MissingData`` or
     ``CorruptFile``, naming the line.
@@ -35,18 +41,20 @@ def read_rows(
     hints = typing.get_type_hints(kind)
     if len(hints) != len(columns):
         raise ValueError(f"{len(columns)} columns for the {len(hints)} fields of {kind}")
-    names = ",".join(columns)
+    least = len(columns) - optional
+    heads = {",".join(columns[:n]): columns[:n] for n in range(least, len(columns) + 1)}
+    names = ",".join(columns[:least])
     if not lines:
         raise CorruptFile(f"{path} is empty; its first line should be {names}")
-    if lines[0] != names:
+    if lines[0] not in heads:
         raise CorruptFile(f"{path}: the first line should be {names}, not {lines[0][:200]}")
-    found = []
+    columns, found = heads[lines[0]], []
     for number, line in enumerate(lines[1:], start=2):
         where = f"{path}, line {number}"
         cells = _cells(line, where)
         if len(cells) != len(columns):
             raise CorruptFile(f"{where}: {len(cells)} fields instead of {len(columns)}")
-        typed = zip(columns, cells, hints.values(), strict=True)
+        typed = zip(columns, cells, hints.values(), strict=False)
         found.append((where, kind(*[_READ[h](f"{where}: {name}", c) for name, c, h in typed])))
     return found, cut
 
@@ -116,4 +124,9 @@ def _text(where: str, text: str) -> str:
     return text
 
 
-_READ: dict[Any, Callable[[str, str], Any]] = {int: _whole, float: _number, str: _text}
+_READ: dict[Any, Callable[[str, str], Any]] = {
+    int: _whole,
+    float: _number,
+    float | None: _number,
+    str: _text,
+}

@@ -25,10 +25,12 @@ COLUMNS = (
     "length",
     "seconds",
 )
+SCORED = (*COLUMNS, "score")
+"""The columns where the task has a normalised score."""
 
 
 class _Line(NamedTuple):
-    """One line of ``evaluations.csv``, in the order of ``COLUMNS``."""
+    """One line of ``evaluations.csv``, in the order of ``SCORED``."""
 
     seed: int
     phase: str
@@ -39,6 +41,7 @@ class _Line(NamedTuple):
     reward: float
     length: float
     seconds: float
+    score: float | None = None
 
 
 class Evaluation(NamedTuple):
@@ -48,6 +51,7 @@ class Evaluation(NamedTuple):
     successes:  successful episodes, of ``episodes``
     reward:     mean undiscounted return; ``length``: mean number of steps; both over episodes
     seconds:    as recorded, added up over the blocks
+    score:      the normalised score of ``reward``, where the task has one
     """
 
     seed: int
@@ -59,6 +63,7 @@ class Evaluation(NamedTuple):
     reward: float
     length: float
     seconds: float
+    score: float | None = None
 
     @property
     def success(self) -> float:
@@ -120,7 +125,7 @@ def read_evaluations(path: Path) -> tuple[tuple[Evaluation, ...], bool]:
     The flag says that the file ends inside a row (the run was killed as it wrote); that row is
     left out.
     """
-    rows, cut = read_rows(path, _Line, COLUMNS)
+    rows, cut = read_rows(path, _Line, SCORED, optional=1)
     merged: dict[tuple[int, str, int, str], Evaluation] = {}
     for where, row in rows:
         one = _evaluation(row, where)
@@ -183,17 +188,21 @@ def _evaluation(row: _Line, where: str) -> Evaluation:
         )
     return Evaluation(
         row.seed, row.phase, row.step, row.refiner, row.episodes, successes,
-        row.reward, row.length, row.seconds,
+        row.reward, row.length, row.seconds, row.score,
     )  # fmt: skip
 
 
 def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
     episodes = first.episodes + second.episodes
     share = second.episodes / episodes
+    score = None
+    if first.score is not None and second.score is not None:
+        score = first.score + share * (second.score - first.score)
     return first._replace(
         episodes=episodes,
         successes=first.successes + second.successes,
         reward=first.reward + share * (second.reward - first.reward),
         length=first.length + share * (second.length - first.length),
         seconds=first.seconds + second.seconds,
+        score=score,
     )

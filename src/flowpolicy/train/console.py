@@ -87,10 +87,11 @@ class ConsoleWatch:
             self._success = f"{row.success:.2f}"
             if self._progress is not None and self._task is not None:
                 self._progress.update(self._task, success=self._success)
+        score = "" if row.score is None else f", normalised {row.score:.1f}"
         self.say(
             f"  {row.phase} {row.step:>7,} {self._unit}, seed {row.seed}{way}: "
             f"success [bold]{row.success:.2f}[/] over {row.episodes} episodes, "
-            f"return {row.returns:.1f}, length {row.length:.0f} ({row.seconds:.1f} s)"
+            f"return {row.returns:.1f}{score}, length {row.length:.0f} ({row.seconds:.1f} s)"
         )
 
     def say(self, text: str) -> None:

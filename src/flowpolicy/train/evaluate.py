@@ -1,5 +1,6 @@
 """Evaluation: many episodes side by side, one policy call per chunk for all of them."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from flowpolicy import parts
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.envs.fleet import Fleet
+from flowpolicy.errors import InvalidData
 from flowpolicy.refine import Refiner
 from flowpolicy.train.folder import OWN, EvaluationRow, RunFolder
 from flowpolicy.train.learner import Learner
@@ -20,6 +22,7 @@ from flowpolicy.train.phases import Evaluation, RunConfig
 from flowpolicy.train.random import Stream, stream_keys
 from flowpolicy.train.stop import Halted, StopFlag
 from flowpolicy.train.table import Episodes, Table
+from flowpolicy.train.task import Normalises, Task
 from flowpolicy.train.updates import Act, acting
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Key, Observation
@@ -47,6 +50,17 @@ def slots(wanted: Evaluation, seeds: int) -> int:
     """Environments that evaluations take: ``side_by_side`` in all, as many for every seed."""
     most = max(wanted.episodes, wanted.final_episodes)
     return seeds * min(max(wanted.side_by_side // seeds, 1), most)
+
+
+def scored(row: EvaluationRow, task: Task) -> EvaluationRow:
+    """``row`` with the normalised score of its return, where ``task`` has reference returns."""
+    if not isinstance(task, Normalises):
+        return row
+    try:
+        score = task.normalised(row.returns, row.length)
+    except InvalidData:  # as not every set of a kind has them
+        return row
+    return dataclasses.replace(row, score=round(score, 4))
 
 
 class Examiner:
@@ -79,7 +93,7 @@ class Examiner:
         for label, evaluator in self._evaluators.items():
             played = evaluator(learner.agents, seeds, episodes, chunk, stop)
             for seed, own_ones in zip(seeds, played, strict=True):
-                row = own_ones.row(seed, phase, step, label)
+                row = scored(own_ones.row(seed, phase, step, label), self._config.task)
                 self._folder.append_evaluation(row)
                 watch.evaluation(row)
                 rows.append(row)

@@ -32,6 +32,8 @@ from flowpolicy.types import Spec
 COLUMNS = (
     "seed", "phase", "step", "refiner", "episodes", "success", "return", "length", "seconds",
 )  # fmt: skip
+SCORED = (*COLUMNS, "score")
+"""The columns where the task has a normalised score."""
 LOGS = ("evaluations.csv", "metrics.jsonl")
 """What a run tells as it goes on; a checkpoint says how much of it is from before."""
 OWN = "own"
@@ -40,7 +42,10 @@ OWN = "own"
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRow:
-    """One line of ``evaluations.csv``: one seed at one step, over a number of episodes."""
+    """One line of ``evaluations.csv``: one seed at one step, over a number of episodes.
+
+    score: the normalised score of the mean return, where the task has reference returns
+    """
 
     seed: int
     phase: str
@@ -51,9 +56,10 @@ class EvaluationRow:
     returns: float
     length: float
     seconds: float
+    score: float | None = None
 
     def cells(self) -> tuple[Any, ...]:
-        """The values in the order of ``COLUMNS``."""
+        """The values in the order of ``SCORED``."""
         return dataclasses.astuple(self)
 
 
@@ -162,7 +168,12 @@ class RunFolder:
 
     def append_evaluation(self, row: EvaluationRow) -> None:
         """Adds a line to ``evaluations.csv``, which starts with the names of its columns."""
-        self._append_row("evaluations.csv", COLUMNS, row.cells())
+        path = self.path / "evaluations.csv"
+        scored = row.score is not None
+        if scored and path.exists():  # one from before there were scores goes on as it is
+            scored = _log(path).startswith(",".join(SCORED).encode())
+        columns = SCORED if scored else COLUMNS
+        self._append_row("evaluations.csv", columns, row.cells()[: len(columns)])
 
     def append_cost(self, row: CostRow) -> None:
         """Adds a line to ``costs.csv``; of several for one refiner the last one counts."""
@@ -250,7 +261,7 @@ class RunFolder:
         path = self.path / "evaluations.csv"
         if not path.exists():
             return []
-        return [row for _, row in read_rows(path, EvaluationRow, COLUMNS)[0]]
+        return [row for _, row in read_rows(path, EvaluationRow, SCORED, optional=1)[0]]
 
     @property
     def checkpoints(self) -> Path:
