@@ -1,6 +1,7 @@
 """Boxes of actions: an environment's own units, and [-1, 1], in which everything here is."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,13 @@ class ActionBox:
 
     def from_unit(self, action: np.ndarray) -> np.ndarray:
         """``action`` (..., a) in [-1, 1], beyond which it is clipped, in the box's own units."""
-        moved = self.middle + self.half * action
+        moved = action if self.is_unit else self.middle + self.half * action
         return np.minimum(np.maximum(moved, self.low), self.high)
+
+    @functools.cached_property
+    def is_unit(self) -> bool:
+        """Whether the box is [-1, 1] in every entry."""
+        return bool(np.all(self.low == -1.0) and np.all(self.high == 1.0))
 
     def to_unit(self, action: np.ndarray) -> np.ndarray:
         """The inverse of ``from_unit``; what lies outside the box lies outside [-1, 1]."""

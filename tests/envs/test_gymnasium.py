@@ -220,6 +220,28 @@ def test_actions_are_scaled_clipped_and_checked():
         env.reset(-1)
 
 
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [([-1, -1], [1, 1]), ([-3, -0.3], [3, 0.3]), ([-1, 0], [3, 5]), ([[-2, -1]], [[2, 1]])],
+)
+def test_every_way_of_scaling_is_the_same(low: Any, high: Any):
+    """By numpy, for actions with entries inside and outside, whatever the short cuts."""
+    inner = Wanderer()
+    inner.action_space = Box(np.float32(low), np.float32(high))
+    inner.spec = gymnasium.envs.registration.EnvSpec("Wanderer-v0")
+    env = GymnasiumEnv(TimeLimit(inner, 100))
+    env.reset(0)
+    actions = np.random.default_rng(0).uniform(-1.5, 1.5, (60, 2)).astype(np.float32)
+    actions[:20] /= 4  # all inside
+    for action in actions:
+        env.step(action)
+    low, high = np.float32(low).ravel(), np.float32(high).ravel()
+    wanted = np.clip((low + high) / 2 + (high - low) / 2 * actions, low, high)
+    found = np.stack(inner.given)
+    assert found.shape[1:] == inner.action_space.shape
+    np.testing.assert_array_equal(found.reshape(60, 2), wanted)
+
+
 def test_rewards_are_shifted():
     """D4RL's rule for antmazes: -1 a step, 0 where it pays 1."""
     env, shifted = (make_gymnasium("Pendulum-v1", reward_shift=by) for by in (0.0, -1.0))
