@@ -104,6 +104,37 @@ def write_lerobot(folder: Path, *, without: str = "") -> dict[str, np.ndarray]:
     return rows
 
 
+def write_minari(folder: Path) -> dict[str, np.ndarray]:
+    """A set as Minari lays it out, ``data/metadata.json`` and ``data/main_data.hdf5``; the rows."""
+    import h5py
+
+    rows, data = episodes(), folder / "data"
+    data.mkdir(parents=True)
+    box = {"type": "Box", "dtype": "float32"}
+    seen = {**box, "shape": [3], "low": [-np.inf] * 3, "high": [np.inf] * 3}
+    given = {**box, "shape": [2], "low": [-1.0, -1.0], "high": [1.0, 1.0]}
+    spec = {"id": "Pendulum-v1", "entry_point": "a:B", "max_episode_steps": 12, "kwargs": {}}
+    said = {
+        "dataset_id": folder.name, "total_episodes": len(LENGTHS), "total_steps": ROWS,
+        "data_format": "hdf5", "minari_version": "0.5.4",
+        "observation_space": json.dumps(seen), "action_space": json.dumps(given),
+        "env_spec": json.dumps(spec), "ref_min_score": -1.0, "ref_max_score": 3.0,
+    }  # fmt: skip
+    (data / "metadata.json").write_text(json.dumps(said))
+    with h5py.File(data / "main_data.hdf5", "w") as file:
+        for number in range(len(LENGTHS)):
+            here = rows["episode"] == number
+            one = file.create_group(f"episode_{number}")
+            one.attrs["total_steps"] = int(here.sum())
+            last = rows["next_state"][here][-1:]
+            one["observations"] = np.concatenate([rows["state"][here], last]).astype(np.float32)
+            one["actions"] = rows["action"][here].astype(np.float32)
+            one["rewards"] = rows["reward"][here]
+            one["terminations"] = rows["done"][here]
+            one["truncations"] = rows["last"][here] & ~rows["done"][here]
+    return rows
+
+
 def write_own_npz(path: Path, **change: Any) -> dict[str, np.ndarray]:
     """OGBench's names, with rewards and masks; the rows in it."""
     rows = episodes()

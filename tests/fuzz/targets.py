@@ -2,7 +2,8 @@
 
 npz, data check    the values are those of the sound file: every member carries a CRC
 HDF5, Parquet      shapes and dtypes are sound, values carry no sum; each case is a process, so that
-                   one in thirty of the others' is tried
+                   one in thirty of the others' is tried (RoboMimic's, Minari's, LeRobot's files)
+Minari's header    counts and shapes are above 0, the box of actions has finite bounds
 checkpoint         nothing else is accepted: every byte is under a SHA-256
 safetensors        names, shapes and dtypes agree with the bytes; values carry no sum of their own
 JSON, CSV, lines   the values are strict: finite, of 64 bits, text; a changed digit is not seen
@@ -12,6 +13,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +32,9 @@ from data import own_files
 from flowpolicy import parts, runs
 from flowpolicy.api import compare
 from flowpolicy.data.check import check
+from flowpolicy.data.columns import open_columns
+from flowpolicy.data.foreign import read_foreign
+from flowpolicy.data.minari_header import Header, header
 from flowpolicy.data.npz import read_npz, write_npz
 from flowpolicy.data.own import recording
 from flowpolicy.data.record import read_record
@@ -220,9 +225,42 @@ def _own(write: Callable[[Path], Any], name: str) -> Target:
     return Target(name, put, read, _anything, (CorruptFile, MissingData, InvalidData), every=30)
 
 
+def _minari_set(folder: Path) -> None:
+    shutil.rmtree(folder / "set", ignore_errors=True)
+    own_files.write_minari(folder / "set")
+
+
+def _minari_rows(folder: Path) -> Any:
+    """The rows alone; the header beside them is sound."""
+    options = {"episodes": len(own_files.LENGTHS), "steps": own_files.ROWS, "keys": []}
+    with tempfile.TemporaryDirectory() as beside:
+        out = Path(beside) / "x"
+        limits = Limits(reader_seconds=1, reader_bytes=2**28)
+        read_foreign("minari", folder / "set" / "data" / "main_data.hdf5", out, options, limits)
+        return sorted((k, v.dtype.str, v.shape) for k, v in open_columns(out, limits)[0].items())
+
+
+def _minari_header(folder: Path) -> Header:
+    os.environ["MINARI_DATASETS_PATH"] = str(folder)
+    return header("set")
+
+
+def _possible(value: Header, *_: Any) -> bool:
+    sizes = [value.episodes, value.steps, *(n for s in value.observations.values() for n in s)]
+    return min(sizes) > 0 and bool(np.isfinite([value.actions.low, value.actions.high]).all())
+
+
 FOREIGN: dict[str, Target] = {}
 if importlib.util.find_spec("h5py") is not None:
     FOREIGN["hdf5"] = _own(own_files.write_hdf5, "a.hdf5")
+    FOREIGN["minari"] = Target(
+        "set/data/main_data.hdf5", _minari_set, _minari_rows, lambda v, was, _: v == was,
+        (CorruptFile, MissingData, InvalidData), every=30,
+    )  # fmt: skip
+    FOREIGN["minari's header"] = Target(
+        "set/data/metadata.json", _minari_set, _minari_header, _possible,
+        (CorruptFile, MissingData, InvalidData),
+    )  # fmt: skip
 if importlib.util.find_spec("pyarrow") is not None:
     FOREIGN["parquet"] = _own(own_files.write_lerobot, "set/data/chunk-000/file-000.parquet")
     FOREIGN["parquet's episodes"] = _own(

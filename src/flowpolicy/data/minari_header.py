@@ -18,6 +18,7 @@ from flowpolicy.boxes import ActionBox
 from flowpolicy.errors import (
     CorruptFile,
     FlowPolicyError,
+    InvalidConfig,
     InvalidData,
     MissingData,
     unknown_name,
@@ -181,7 +182,10 @@ def _action_box(space: Mapping[str, Any], where: str) -> ActionBox:
     low, high = (np.asarray(_bounds(space[end]), np.float64) for end in ("low", "high"))
     if low.shape != _shape(space, where):
         raise CorruptFile(f"{where}: low has shape {low.shape}, and shape is {space['shape']}")
-    return ActionBox.of(low, high, where)
+    try:
+        return ActionBox.of(low, high, where)
+    except InvalidConfig as error:  # nothing that its reader chose
+        raise InvalidData(str(error)) from None
 
 
 def _bounds(tree: Any) -> Any:
