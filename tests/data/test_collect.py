@@ -261,6 +261,8 @@ def test_names():
     assert collected("cube-octuple").name == "cube-octuple-play-v0"
     with pytest.raises(UnknownName, match="did you mean 'cube-single"):
         collected("cube-sngle")
+    with pytest.raises(InvalidConfig, match="flowpolicy data demonstrate can"):
+        collected("robomimic-can")
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):

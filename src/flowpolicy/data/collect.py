@@ -88,6 +88,11 @@ def collected(name: str, kind: str = "") -> DataSet:
 
     Raises what ``find_set`` does, and ``InvalidConfig`` where it cannot.
     """
+    if name.startswith("robomimic-"):
+        raise InvalidConfig(
+            f"{name} is not of OGBench: its demonstrations are collected by flowpolicy data "
+            f"demonstrate {name.removeprefix('robomimic-')}"
+        )
     found = find_set(name, kind)
     if not found.collectable:
         raise InvalidConfig(
