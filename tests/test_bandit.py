@@ -13,8 +13,8 @@ from flowpolicy.runs import TwoModesTask
 from flowpolicy.runs.toy import PURELY_ONLINE
 
 METHODS = (
-    "bam", "bc", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd",
-    "sfp", "sfp-latent", "swfp",
+    "bam", "bc", "decision-flow", "decision-flow-direction", "fmq", "fpmd", "fql", "gfp", "ifql",
+    "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd", "sfp", "sfp-latent", "swfp",
 )  # fmt: skip
 
 

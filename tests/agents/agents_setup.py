@@ -12,6 +12,7 @@ from flowpolicy.agents.cloning import flow_matching_terms, fmq_terms
 from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
+from flowpolicy.agents.reconstructed.decision_flow import direction_reward
 from flowpolicy.flows import Latent, LogitNormal, Stabilised, Term, mean_flow
 from flowpolicy.nets import (
     Adam,
@@ -23,6 +24,7 @@ from flowpolicy.nets import (
     MLPVelocity,
     Plain,
 )
+from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.refine import BestOfN
 from flowpolicy.types import Spec, Transition
 
@@ -40,6 +42,11 @@ TINY = {
 }
 VELOCITY = MLPVelocity(width=8, depth=1)
 OWN = {
+    "decision_flow": {
+        "actor": VELOCITY,
+        "behaviour": VELOCITY,
+        "value": MLPInnerValue(width=8, depth=1),
+    },
     "fpmd": {
         "actor": VELOCITY,
         "terms": flow_matching_terms(),
@@ -72,6 +79,7 @@ OWN = {
 """Fields of single agents, in the place of ``TINY``'s."""
 VARIANTS = {
     "bam": ("qam", {"improve": back_propagate}),
+    "decision_flow_direction": ("decision_flow", {"reward": direction_reward}),
     "qam_e": ("qam", {"head": EditHead(net=MLPGaussian(width=8, depth=1))}),
     "qam_f": ("qam", {"head": OneStepHead(1.0, MLPOneStep(width=8, depth=1))}),
     "sfp_latent": ("sfp", {"tube": Latent(0.3, 0.3, 0.5)}),

@@ -13,12 +13,13 @@ from flowpolicy.agents.ifql import IFQL
 from flowpolicy.agents.mvp import MVP
 from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
 from flowpolicy.agents.qc import QC, bfn, bfn_n
-from flowpolicy.agents.reconstructed import SWFP
+from flowpolicy.agents.reconstructed import SWFP, DecisionFlow
 from flowpolicy.agents.rlpd import RLPD
 from flowpolicy.agents.sfp import SFP
 
 AGENTS: dict[str, type] = {
     "bc": BC,
+    "decision_flow": DecisionFlow,
     "distilled": Distilled,
     "fmq": FMQ,
     "fpmd": FPMD,
@@ -50,6 +51,7 @@ __all__ = [
     "SWFP",
     "Agent",
     "AgentConfig",
+    "DecisionFlow",
     "DirectGradient",
     "Distilled",
     "EditHead",

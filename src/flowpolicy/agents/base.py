@@ -16,7 +16,9 @@ from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition
 
 Memory = Any  # a pytree; empty unless a method streams its actions or keeps history
 
-REFINABLE = ("distilled", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qc", "swfp")
+REFINABLE = (
+    "decision_flow", "distilled", "fmq", "fpmd", "fql", "gfp", "ifql", "mvp", "qam", "qc", "swfp",
+)  # fmt: skip
 """Agents of the library that have both a flow and a critic."""
 
 

@@ -1,6 +1,6 @@
 """Named runs and the tasks they are made of."""
 
-from flowpolicy.runs import decisions, mini, mirror, online, paper, reconstructed, streaming, toy
+from flowpolicy.runs import mini, mirror, online, paper, reconstructed, streaming, toy, visual
 from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
 from flowpolicy.runs.registry import (
@@ -44,4 +44,4 @@ online.register()
 mirror.register()
 streaming.register()
 reconstructed.register()
-decisions.register()
+visual.register()

@@ -31,6 +31,7 @@ from flowpolicy.nets import (
     MLPValue,
     MLPVelocity,
 )
+from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import guided, registry
 from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
@@ -43,7 +44,7 @@ from flowpolicy.train.task import Task
 OFFLINE, ONLINE = 5_000, 10_000
 ACTOR = Adam(rate=2e-3, hold=2_500, anneal=2_500, floor=1e-4)
 CRITIC = Adam(hold=11_000, anneal=4_000)
-NETS = (MLPFlow, MLPVelocity, MLPOneStep, MLPCritic, MLPValue, MLPGaussian)
+NETS = (MLPFlow, MLPVelocity, MLPOneStep, MLPCritic, MLPValue, MLPInnerValue, MLPGaussian)
 
 MINI = FMQ(eta=0.15, beta=0.0, terms=fmq_terms(0.0, 0.1))
 

@@ -1,9 +1,10 @@
-"""SWFP on OGBench's tasks and on the bandit: rebuilt from an abstract, beside the comparisons.
+"""SWFP and Decision Flow on the papers' tasks: rebuilt from abstracts, beside the comparisons.
 
-The protocols are those of ``paper`` and ``mini``, the numbers of the method our own. Neither run
-stands in a table that compares papers.
+The protocols are those of ``paper`` and ``mini``, the numbers of the methods our own. None of these
+runs stands in a table that compares papers.
 """
 
+from flowpolicy.agents.reconstructed.decision_flow import DecisionFlow, direction_reward
 from flowpolicy.agents.reconstructed.swfp import SWFP, end_to_end
 from flowpolicy.runs import registry
 from flowpolicy.runs.methods import Method, everywhere
@@ -17,6 +18,14 @@ METHODS = (
     Method(
         "swfp-end-to-end", "control: SWFP's blocks tuned by back-propagation through all",
         everywhere(SWFP(improve=end_to_end)),
+    ),
+    Method(
+        "decision-flow", "Decision Flow, rebuilt from its abstract: divergence-oriented",
+        everywhere(DecisionFlow()),
+    ),
+    Method(
+        "decision-flow-direction", "Decision Flow, rebuilt from its abstract: direction-oriented",
+        everywhere(DecisionFlow(reward=direction_reward)),
     ),
 )  # fmt: skip
 

@@ -5,7 +5,8 @@ from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
-from flowpolicy.agents.reconstructed import SWFP
+from flowpolicy.agents.reconstructed import SWFP, DecisionFlow
+from flowpolicy.agents.reconstructed.decision_flow import direction_reward
 from flowpolicy.data.replay import OfflineShare
 from flowpolicy.flows import LogitNormal, Term, exact_volume, mean_flow
 from flowpolicy.nets import (
@@ -18,6 +19,7 @@ from flowpolicy.nets import (
     MLPVelocity,
     Plain,
 )
+from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import registry
 from flowpolicy.runs.tasks import PointMassTask, TwoModesTask
@@ -60,10 +62,16 @@ def bandit_agents() -> dict[str, AgentConfig]:
     tilted = {**critic, "ensemble": 2, "inverse_temperature": 10.0, "actor": VELOCITY}
     one_step = OneStepHead(alpha=1.0, actor=MLPOneStep(width=24, depth=2))
     edit = EditHead(scale=0.1, net=MLPGaussian(width=16, depth=1))
+    decided = {
+        **critic, "alpha": 0.1, "steps": 5, "behaviour": VELOCITY, "actor": VELOCITY,
+        "value": MLPInnerValue(width=32, depth=2),
+    }  # fmt: skip
     logit_normal = (Term(mean_flow, LogitNormal()),)
     return {
         "bam": QAM(**tilted, improve=back_propagate),
         "bc": BC(**shared, terms=fmq_terms(0.0, 0.1), actor=MAP),
+        "decision-flow": DecisionFlow(**decided),
+        "decision-flow-direction": DecisionFlow(**decided, reward=direction_reward),
         "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
         "fpmd": FPMD(
             **critic, critic_optimiser=RATE, bootstrap=BestOfN(8), steps=5, noise_every=2,
