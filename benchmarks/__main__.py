@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import act, guards, loop, ports, update
+from benchmarks import act, environments, guards, loop, methods, ports, streaming, update
 
 BENCHMARKS = {
     "update": update.main,
@@ -10,6 +10,9 @@ BENCHMARKS = {
     "loop": loop.main,
     "guards": guards.main,
     "ports": ports.main,
+    "environments": environments.main,
+    "methods": lambda: methods.main([]),
+    "streaming": lambda: streaming.main([]),
 }
 
 

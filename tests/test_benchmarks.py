@@ -2,17 +2,18 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import comparison, controls, measure, pace
+from benchmarks import comparison, controls, measure, methods, pace
 
 import flowpolicy as fp
-from flowpolicy import runs
-from flowpolicy.agents import FMQ
+from flowpolicy import parts, runs
+from flowpolicy.agents import AGENTS, FMQ
 from flowpolicy.bench import flops
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import OnDiagonal, Term, diagonal
@@ -108,6 +109,14 @@ def test_results_are_strict_json(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["machine"]["platform"] == "cpu"
     with pytest.raises(ValueError, match="JSON"):
         measure.write("name", {"x": float("nan")})
+
+
+def test_the_cost_table_has_every_agent_at_the_same_sizes():
+    """Of the library; all nets of all of them are 3 x 256."""
+    found = methods.methods()
+    assert {type(config) for config in found.values()} == set(AGENTS.values())
+    text = " ".join(parts.describe(config) for config in found.values())
+    assert set(re.findall(r"width=(\d+), depth=(\d+)", text)) == {("256", "3")}
 
 
 @pytest.mark.slow
