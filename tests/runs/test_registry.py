@@ -76,6 +76,7 @@ def test_the_papers_setting():
         ("qam-e/antmaze-giant-task3", {"head": EditHead(0.1), "inverse_temperature": 10.0}),
         ("bam/cube-triple-task1", {"improve": back_propagate, "inverse_temperature": 3.0}),
         ("gfp/cube-double-task4", {"alpha": 1.0, "eta": 0.01, "target": mean, "aggregate": mean}),
+        ("fql/cube-single-noisy-task1", {"alpha": 300.0, "discount": 0.99}),
         ("gfp/cube-single-noisy-task1", {"alpha": 10.0, "eta": 1e-3, "target": mean}),
         ("gfp/scene-task5", {"alpha": 10.0, "eta": 1e-3, "target": member(0)}),
         ("gfp/antmaze-giant-task4", {"eta": 0.1, "aggregate": minimum, "reference": minimum}),

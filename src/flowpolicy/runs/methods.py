@@ -120,6 +120,9 @@ OBJECTIVES: dict[str, tuple[str, tuple[Term, ...]]] = {
 }
 """Offline losses of a flow map: a name, what it is, its terms."""
 
+NOISY = ("gfp", "fql")
+"""Methods with runs on noisy data of cube-single too: GFP, which claims it, and FQL beside it."""
+
 ETAS = (0.1, 0.3, 0.5, 0.8, 1.0)
 
 

@@ -33,8 +33,8 @@ from flowpolicy.nets import (
 )
 from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.refine import BestOfN
-from flowpolicy.runs import guided, registry
-from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
+from flowpolicy.runs import registry
+from flowpolicy.runs.methods import NOISY, Method, compared, controls, from_flows, objectives
 from flowpolicy.runs.paper import ROBOMIMIC, TASKS, environment
 from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench
@@ -118,7 +118,10 @@ def register() -> None:
             f"mini/{method.name}", f"small: {method.summary}", TASKS,
             lambda task, method=method: mini_run(method, task),
         )  # fmt: skip
-    gfp = Method("gfp", "small: GFP on noisy data", guided.gfp)
-    for i in range(1, 6):
-        task = f"cube-single-noisy-task{i}"
-        registry.add(f"mini/gfp/{task}", gfp.summary, lambda task=task: mini_run(gfp, task))
+    for method in (method for method in methods if method.name in NOISY):
+        for i in range(1, 6):
+            task = f"cube-single-noisy-task{i}"
+            registry.add(
+                f"mini/{method.name}/{task}", f"small: {method.name.upper()} on noisy data",
+                lambda task=task, method=method: mini_run(method, task),
+            )  # fmt: skip

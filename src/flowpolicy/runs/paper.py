@@ -11,8 +11,8 @@ page are ``PAGE``.
 """
 
 from flowpolicy.agents import FMQ, MVP
-from flowpolicy.runs import guided, registry
-from flowpolicy.runs.methods import Method, compared, controls, from_flows, objectives
+from flowpolicy.runs import registry
+from flowpolicy.runs.methods import NOISY, Method, compared, controls, from_flows, objectives
 from flowpolicy.runs.ogbench import setting
 from flowpolicy.runs.robomimic import RoboMimic
 from flowpolicy.runs.tasks import OGBench
@@ -81,13 +81,17 @@ def paper_run(method: Method, task: str) -> RunConfig:
 
 
 def register() -> None:
-    """Every method on every task, and GFP on noisy data of cube-single."""
+    """Every method on every task, and those of ``NOISY`` on noisy data of cube-single."""
     fmq = FMQ()
-    for method in (*compared(fmq), *controls(fmq), *objectives(fmq, MVP()), *from_flows(fmq)):
+    methods = (*compared(fmq), *controls(fmq), *objectives(fmq, MVP()), *from_flows(fmq))
+    for method in methods:
         registry.add_family(
             method.name, method.summary, TASKS, lambda task, method=method: paper_run(method, task)
         )
-    gfp = Method("gfp", "GFP on noisy data", guided.gfp)
-    for i in range(1, 6):
-        task = f"cube-single-noisy-task{i}"
-        registry.add(f"gfp/{task}", gfp.summary, lambda task=task: paper_run(gfp, task))
+    for method in (method for method in methods if method.name in NOISY):
+        for i in range(1, 6):
+            task = f"cube-single-noisy-task{i}"
+            registry.add(
+                f"{method.name}/{task}", f"{method.name.upper()} on noisy data",
+                lambda task=task, method=method: paper_run(method, task),
+            )  # fmt: skip
