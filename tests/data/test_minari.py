@@ -190,7 +190,7 @@ METADATA = {
     "no-json": ({"action_space": "{"}, CorruptFile, "action_space is not readable as JSON"),
     "discrete": ({"action_space": '{"type": "Discrete"}'}, InvalidData, "Box of floats"),
     "unbounded": (
-        {"action_space": json.dumps({**BOX, "low": [-np.inf]})}, InvalidConfig, "finite bounds",
+        {"action_space": json.dumps({**BOX, "low": [-np.inf]})}, InvalidData, "finite bounds",
     ),
     "odd-shape": (
         {"action_space": json.dumps({**BOX, "shape": [2]})}, CorruptFile, "low has shape",
