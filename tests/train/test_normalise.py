@@ -1,6 +1,7 @@
 """Normalisers of observations against numpy's own least, greatest, mean and deviation."""
 
 import dataclasses
+import tracemalloc
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from flowpolicy import parts
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.train import normalise
 from flowpolicy.train.normalise import Identity, MinMax, Standardise
 from flowpolicy.types import Rows
 
@@ -37,6 +39,21 @@ def test_mean_and_deviation():
     seen = Standardise().fit(rows)(jax.tree.map(jax.numpy.asarray, rows.obs))
     np.testing.assert_allclose(np.asarray(seen["a"])[:, :2].mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.asarray(seen["a"])[:, :2].std(axis=0), 1, rtol=1e-5)
+
+
+def test_it_is_fitted_block_by_block(monkeypatch):
+    """To numpy's mean and deviation of all rows at once, with memory for a block of them."""
+    monkeypatch.setattr(normalise, "BLOCK_BYTES", 2**14)
+    obs = np.random.default_rng(0).normal(1e3, 2.0, (40_001, 8)).astype(np.float32)
+    rows = dataclasses.replace(_rows(), obs=obs)
+    made = Standardise().fit(rows)
+    tracemalloc.start()
+    Standardise().fit(rows)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(made.shift, np.float32(obs.mean(0, np.float64)))
+    np.testing.assert_allclose(made.scale, obs.std(0, dtype=np.float64), rtol=1e-6)
+    assert most < obs.nbytes / 4  # float64 deviations of all rows would be twice their bytes
 
 
 @pytest.mark.parametrize("normaliser", [Identity(), Standardise(), MinMax(floor=0.5)])

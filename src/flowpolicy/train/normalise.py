@@ -1,6 +1,10 @@
-"""Normalisers of observations. The replay keeps raw rows; nets and users meet through these."""
+"""Normalisers of observations. The replay keeps raw rows; nets and users meet through these.
+
+They are fitted block by block: rows may be mapped files that are larger than memory.
+"""
 
 import dataclasses
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -10,6 +14,9 @@ import numpy as np
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
 from flowpolicy.types import Observation, Rows
+
+BLOCK_BYTES = 2**24
+"""Bytes of the rows that are looked at together."""
 
 
 class Normaliser(eqx.Module):
@@ -74,12 +81,29 @@ class Standardise:
         if rows is None:
             return Normaliser(None, None)
         _check_numbers("standardise", rows)
-        mean = jax.tree.map(lambda x: jnp.asarray(np.mean(x, 0, np.float64), x.dtype), rows.obs)
-        std = jax.tree.map(
-            lambda x: jnp.asarray(np.maximum(np.std(x, 0, dtype=np.float64), self.floor), x.dtype),
-            rows.obs,
-        )
-        return Normaliser(mean, std)
+        mean = jax.tree.map(_mean, rows.obs)
+        variance = jax.tree.map(_mean_square, rows.obs, mean)
+        std = jax.tree.map(lambda x: np.maximum(np.sqrt(x), self.floor), variance)
+        return Normaliser(_like(mean, rows), _like(std, rows))
+
+
+def _mean(column: np.ndarray) -> np.ndarray:
+    """Over all rows, in float64."""
+    total = sum(np.sum(block, 0, np.float64) for block in _blocks(column))
+    return np.asarray(total / len(column))
+
+
+def _mean_square(column: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Of the deviation from ``mean``, which is not the difference of two large sums."""
+    total = sum(np.sum(np.square(block - mean), 0) for block in _blocks(column))
+    return np.asarray(total / len(column))
+
+
+def _blocks(column: np.ndarray) -> Iterator[np.ndarray]:
+    """Neighbouring rows, about ``BLOCK_BYTES`` at a time; of mapped files no more is in memory."""
+    row = max(column[:1].nbytes, 1)
+    size = max(BLOCK_BYTES // row, 1)
+    return (np.asarray(column[i : i + size]) for i in range(0, len(column), size))
 
 
 def _check_numbers(name: str, rows: Rows) -> None:
