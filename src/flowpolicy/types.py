@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -74,6 +75,9 @@ class Spec:
     """Size of one environment action; every entry lies in [-1, 1]."""
     offline_updates: int = 0
     """Updates planned before ``begin_online``; laws that anneal take fractions of it."""
+    frames: tuple[str, ...] = ()
+    """Fields that hold frames of bytes, which the replay keeps as such; an observation that is no
+    mapping has the name ''."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -98,6 +102,12 @@ class Spec:
 
 def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple) and all(type(n) is int and 0 < n < 2**31 for n in value)
+
+
+def byte_fields(obs: Observation) -> tuple[str, ...]:
+    """``Spec.frames`` of an observation, or of a batch of them."""
+    named = obs if isinstance(obs, Mapping) else {"": obs}
+    return tuple(name for name, leaf in named.items() if leaf.dtype == np.uint8)
 
 
 def flatten_obs(obs: Observation) -> Vector:

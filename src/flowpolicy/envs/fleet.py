@@ -6,15 +6,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from flowpolicy.envs.base import Env, Step
-from flowpolicy.types import Observation
+from flowpolicy.types import Observation, byte_fields
 
 
 class Shape(NamedTuple):
-    """What the environments of a fleet have in common; see ``Env``."""
+    """What the environments of a fleet have in common; see ``Env``, and ``Spec`` of ``frames``."""
 
     name: str
     obs: Any
     action: int
+    frames: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -57,6 +58,13 @@ def play_one(env: Env, actions: np.ndarray) -> list[Step]:
     return steps
 
 
+def _frames(env: Env) -> tuple[str, ...]:
+    """Fields of bytes: which they are is seen in an observation, if some look like frames."""
+    shape = env.obs_shape
+    shapes = shape.values() if isinstance(shape, Mapping) else [shape]
+    return byte_fields(env.reset(0)) if any(len(s) == 3 for s in shapes) else ()
+
+
 class Local:
     """Environments in this process, one after the other."""
 
@@ -76,7 +84,7 @@ class Local:
     def shape(self) -> Shape:
         """What they have in common; the first one is made for it."""
         env = self.env(0)
-        return Shape(env.name, env.obs_shape, env.action_size)
+        return Shape(env.name, env.obs_shape, env.action_size, _frames(env))
 
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Observation]:
         """See ``Fleet``."""

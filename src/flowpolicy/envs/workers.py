@@ -20,7 +20,7 @@ import numpy as np
 from flowpolicy.envs.base import Env, Step
 from flowpolicy.envs.fleet import Shape, play_one
 from flowpolicy.errors import InvalidConfig, WorkerFailed
-from flowpolicy.types import Observation
+from flowpolicy.types import Observation, byte_fields
 
 _ORDER = struct.Struct("=c3xiq")
 """What to do, in which of the worker's environments, with which seed or how many actions."""
@@ -238,7 +238,9 @@ class Workers:
             )
         env = make()
         try:
-            obs, self._shape = env.reset(0), Shape(env.name, env.obs_shape, env.action_size)
+            obs = env.reset(0)
+            frames = byte_fields(obs)
+            self._shape = Shape(env.name, env.obs_shape, env.action_size, frames)
         finally:
             env.close()
         room = Room(obs, self._shape.action, most)

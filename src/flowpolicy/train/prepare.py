@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.shards import Shards
@@ -24,7 +25,7 @@ from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.source import mapped
 from flowpolicy.train.task import GivesShards, Task
 from flowpolicy.train.watch import Watch
-from flowpolicy.types import Rows, Spec
+from flowpolicy.types import Rows, Spec, byte_fields
 
 
 @dataclasses.dataclass
@@ -127,10 +128,14 @@ def _shards(task: Task, dataset: Dataset | None) -> Shards | None:
 
 
 def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
-    sides = [] if dataset is None else [(dataset.obs_shape, dataset.action_size)]
+    sides, frames = [], []
+    if dataset is not None:
+        sides.append((dataset.obs_shape, dataset.action_size))
+        frames.append(byte_fields(dataset.rows.obs))
     if fleet is not None:
-        _, obs, action = fleet.shape()
-        sides.append((obs, action))
+        world = fleet.shape()
+        sides.append((world.obs, world.action))
+        frames.append(world.frames)
     if len(sides) == 2 and sides[0] != sides[1]:
         raise InvalidConfig(
             "data and environment differ in (observation shape, action size): "
@@ -138,16 +143,19 @@ def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
         )
     if not sides:
         raise InvalidConfig("a run needs data, an environment, or both")
-    return Spec(sides[0][0], sides[0][1], updates)
+    obs, action = sides[0]
+    return Spec(obs, action, updates, frames[0])
 
 
 def blank_rows(spec: Spec) -> Rows:
-    """One row of zeros, for its shapes."""
+    """One row of zeros, for its shapes and dtypes."""
+
+    def zeros(name: str, shape: tuple[int, ...]) -> Array:
+        return jnp.zeros((1, *shape), jnp.uint8 if name in spec.frames else jnp.float32)
+
     shape = spec.obs
     obs = (
-        {k: jnp.zeros((1, *v)) for k, v in shape.items()}
-        if isinstance(shape, dict)
-        else jnp.zeros((1, *shape))
+        {k: zeros(k, v) for k, v in shape.items()} if isinstance(shape, dict) else zeros("", shape)
     )
     no = jnp.zeros(1, bool)
     return Rows(obs, jnp.zeros((1, spec.action)), jnp.zeros(1), no, no, obs)
