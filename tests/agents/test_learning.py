@@ -174,7 +174,7 @@ def test_cloning_keeps_both_modes(low, online):
     assert sum(_near(action)) > (0.7 if online else 0.8)
 
 
-@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("online", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("name", WITHIN)
 def test_every_agent_with_a_critic_acts_in_the_better_mode(name, online):
     """0.6 and 1.0: all actions in the second mode, the reward near 1."""
@@ -194,7 +194,12 @@ def test_every_agent_with_a_critic_acts_in_a_mode_where_both_are_worth_the_same(
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in WITHIN if n not in ("decision_flow", "fql", "gfp", "qam")]
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("fmq", "mvp", "qc") else pytest.mark.slow)
+        for n in WITHIN
+        if n not in ("decision_flow", "fql", "gfp", "qam")
+    ],
 )
 def test_flows_that_no_critic_pulls_keep_both_modes(name):
     """Offline, single samples (0.32 to 0.52 in each; 0.25 and 0.36 of the distilled map, some of
