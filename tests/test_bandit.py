@@ -67,6 +67,7 @@ def _modes(folder, runs_of):
     return {(r["task"], r["method"]): (r["before_online"], r["after_online"]) for r in rows}
 
 
+@pytest.mark.slow
 def test_the_report_counts_modes_before_and_after(tmp_path):
     """Best-of-32 acts in the better mode, FMQ's single samples stay in both; RLPD has no offline
     phase, so nothing stands before."""

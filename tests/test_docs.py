@@ -71,6 +71,7 @@ def test_own_data_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.Mo
         assert 1.0 < abs(space["degrees"]).max() <= 40.0
 
 
+@pytest.mark.slow
 def test_the_example_with_workers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds, two processes."""
     monkeypatch.chdir(tmp_path)

@@ -205,7 +205,13 @@ def test_agents_without_a_flow_or_a_critic_name_those_with_both():
             assert text.endswith(f"both: {', '.join(REFINABLE)}")
 
 
-@pytest.mark.parametrize("name", [*REFINABLE, "qam_e", "qam_f"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in DIVERSE else pytest.mark.slow)
+        for name in (*REFINABLE, "qam_e", "qam_f")
+    ],
+)
 def test_qgbs_acts_and_bootstraps_for_any_of_these(name):
     """By explicit choice, in training too: an update trains, an action is in the box."""
     search = QGBS(steps=1, beam=2, branches=2)
@@ -266,7 +272,10 @@ def test_the_key_check_finds_a_reuse():
         twice.trace(jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", setup.ALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in setup.VARIANTS else []) for n in setup.ALL],
+)
 def test_updates_map_over_seeds(name):
     """Stacked agents under vmap are the agents one by one."""
     one = setup.make(name, online=False)

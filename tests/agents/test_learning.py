@@ -97,6 +97,9 @@ WITHIN = {
 offline 0.15 more."""
 
 
+LONG = ("decision_flow", "distilled", "swfp")
+"""Whose updates take longest here; the slow suite has them."""
+
 pytestmark = pytest.mark.usefixtures("optimised")
 
 
@@ -175,7 +178,10 @@ def test_cloning_keeps_both_modes(low, online):
 
 
 @pytest.mark.parametrize("online", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("name", WITHIN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in LONG else []) for n in WITHIN],
+)
 def test_every_agent_with_a_critic_acts_in_the_better_mode(name, online):
     """0.6 and 1.0: all actions in the second mode, the reward near 1."""
     action, _ = _samples(_trained(name, 0.6, online))

@@ -107,9 +107,9 @@ def test_the_measure_has_a_noise_floor(key):
     "term",
     [
         Term(mean_flow, Curriculum(start=0.05, end=0.3)),
-        Term(eulerian, Triangle()),
+        pytest.param(Term(eulerian, Triangle()), marks=pytest.mark.slow),
         Term(lagrangian, Triangle()),
-        Term(semigroup, Triangle()),
+        pytest.param(Term(semigroup, Triangle()), marks=pytest.mark.slow),
         Term(shortcut, Dyadic()),
     ],
     ids=lambda term: term.residual.__name__,

@@ -86,6 +86,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(whole, task, tmp_path, n):
     assert list(parts_of(run)) == list(parts_of(whole[0]))
 
 
+@pytest.mark.slow
 def test_files_on_the_host(whole, task, tmp_path):
     """The same parameters as with rows on the device, up to rounding."""
     run = train(tmp_path / "r", task=task, hardware=fp.Hardware(host_rows=True), **PLAN)
