@@ -192,7 +192,10 @@ def test_it_acts_with_the_map_and_the_sources_critics():
     assert agent.flow().nfe(0.0) == 1
 
 
-@pytest.mark.parametrize("name", ["fmq", "fql", "ifql", "qc"])
+@pytest.mark.parametrize(
+    "name",
+    ["fql", "qc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fmq", "ifql"))],
+)
 def test_agents_that_can_be_distilled(name):
     """One update and the way online for each."""
     agent = setup.make("distilled", False, source=setup.config(name))

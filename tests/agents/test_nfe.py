@@ -93,7 +93,10 @@ def _ways(agent, obs):
     return ways | {str(refiner): by(refiner) for refiner in REFINERS}
 
 
-CASES = [(name, False) for name in setup.ALL] + [("distilled", True), ("fmq", True), ("swfp", True)]
+OFTEN = ("distilled", "fmq", "fql", "qam_e", "qc", "sfp", "swfp")
+CASES = [
+    pytest.param(name, False, marks=[] if name in OFTEN else pytest.mark.slow) for name in setup.ALL
+] + [("distilled", True), ("fmq", True), ("swfp", True)]
 """All agents offline, and online those that are others then."""
 
 

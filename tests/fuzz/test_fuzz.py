@@ -88,6 +88,7 @@ BAD_READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_READERS)
 def test_what_the_runner_is_there_for_is_seen(name: str):
     """A reader that misbehaves only on damaged files, in each of the ways the runner watches."""

@@ -26,9 +26,14 @@ REFINERS = (
     refine.TrustRegion(),
 )
 MORE = (refine.TrustRegionBox(), refine.QGBSKeepBest(steps=2, beam=2, branches=2))
+OFTEN = ("fmq", "fql", "qam")
 CASES = [
     *((name, None) for name in agents_setup.ALL),
-    *((name, refiner) for name in REFINABLE for refiner in REFINERS),
+    *(
+        pytest.param(name, refiner, marks=[] if name in OFTEN else pytest.mark.slow)
+        for name in REFINABLE
+        for refiner in REFINERS
+    ),
     *(("fmq", refiner) for refiner in MORE),
 ]
 NORMALISER = Normaliser(jnp.array([0.5, -1.0, 2.0]), jnp.array([2.0, 0.1, 30.0]))

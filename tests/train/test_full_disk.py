@@ -71,7 +71,7 @@ def operations_that_need_space(whole):
     return [i for i, (name, *_) in enumerate(whole.operations) if name in GROWING]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("code", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.slow)])
 def test_a_disk_that_refuses(play, monkeypatch, code):
     """A sample of the operations that need space, by a full disk and by one error alone."""
     whole = play("online")

@@ -111,7 +111,15 @@ def test_without_a_checkpoint_it_begins_again(whole, tmp_path):
     assert fingerprint_of(run) == fingerprint_of(whole)
 
 
-@pytest.mark.parametrize("what", ["state.safetensors", "loop.safetensors", "meta.json", "rows"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "state.safetensors",
+        "rows",
+        pytest.param("loop.safetensors", marks=pytest.mark.slow),
+        pytest.param("meta.json", marks=pytest.mark.slow),
+    ],
+)
 def test_from_an_altered_checkpoint_back_to_the_one_before(whole, tmp_path, what):
     """The newest is put aside, the reason said; rows the older one does not need are cut."""
     run = stopped(tmp_path / "r", 16)
