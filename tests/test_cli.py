@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flowpolicy.cli import main
+from flowpolicy.cli.main import DEFAULTS
 from flowpolicy.data.collect import collect
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import attempts
@@ -205,3 +208,17 @@ def test_compiled_programs_are_kept_unless_the_environment_says_otherwise(monkey
     monkeypatch.delenv(name)
     assert main(["--version"]) == 0
     assert Path(os.environ[name]).parts[-2:] == (".flowpolicy", "compiled")
+
+
+def test_what_is_compiled_is_kept(tmp_path: Path) -> None:
+    """By the command line's own settings, of which the size of the folder needs a further package;
+    without it JAX would keep nothing, and only warn."""
+    code = "import jax; print(jax.jit(lambda x: 2 * x)(3))"
+    settings = {
+        **DEFAULTS,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, check=True)
+    assert any(path.name.startswith("jit_") for path in tmp_path.iterdir())
