@@ -4,6 +4,7 @@ It knows agents by their base, tasks and environments by their protocols, and no
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Loop:
         self.journals = [Journal(self.folder.journal(seed), kind) for seed in seeds]
         self.keeper = Keeper(self.folder, self.journals, keep=self.config.keep)
         self._saved: tuple[Any, Path] | None = None
-        self._saved_updates = 0
+        self._saved_updates = self._safe_updates = 0
 
     def go(self) -> RunFolder:
         """From where the run is to its end."""
@@ -100,6 +101,7 @@ class Loop:
         self._due("offline", phase.steps, stop)
         while self.at.done < phase.steps:
             count = min(self.config.block, phase.steps - self.at.done)
+            self._secure(count)
             metrics = self.learner.update(None, count)
             self.at.done += count
             self.learner.log("offline", self.at.done, [metrics])
@@ -119,6 +121,7 @@ class Loop:
         self._finish("online", phase.env_steps, stop)
 
     def _tick(self, ticker: Ticker, phase: Online, stop: StopFlag) -> None:
+        self._secure(math.ceil(ticker.per_tick))
         metrics = ticker()
         self.at.done, self.rings = ticker.done, ticker.rings
         if metrics is not None:
@@ -181,8 +184,8 @@ class Loop:
         self.keeper.poll()
         if self._fleet is not None and self._fleet.trouble:
             raise self._broken(self._fleet.trouble)
-        every = self.config.checkpoint_every
-        due = self.learner.updates // every > self._saved_updates // every
+        spacing = self.config.spacing
+        due = self.learner.updates // spacing > self._saved_updates // spacing
         if due and not self.learner.flawed:
             self.save()
             self.clock.lap("checkpoint")
@@ -195,6 +198,15 @@ class Loop:
                 kind, self.at.done // every * every, self.config.evaluation.episodes, stop
             )
             self.at.evaluated = self.at.done // every
+
+    def _secure(self, count: int) -> None:
+        """Waits for the checkpoint that is being written, where a kill would cost more updates than
+        it may once ``count`` more are made.
+        """
+        if self.learner.updates + count - self._safe_updates > self.config.checkpoint_every:
+            self.keeper.wait()
+            self._safe_updates = self._saved_updates
+            self.clock.lap("checkpoint")
 
     def _finish(self, kind: str, total: int, stop: StopFlag) -> None:
         self.clock.rest()

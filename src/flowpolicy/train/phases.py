@@ -119,7 +119,8 @@ class RunConfig:
     block: int = 100
     """Offline updates in one dispatch, and updates averaged into one line of the metrics."""
     checkpoint_every: int = 50_000
-    """Updates between checkpoints."""
+    """Updates that a kill costs at most, to a whole dispatch: a checkpoint is begun a twentieth
+    earlier, is written beside training, and training waits where it is not there in time."""
     keep: int = 2
     """Checkpoints that stay, the newest ones."""
     keep_best: bool = True
@@ -146,6 +147,11 @@ class RunConfig:
     def offline_updates(self) -> int:
         """Updates of all offline phases."""
         return sum(p.steps for p in self.phases if isinstance(p, Offline))
+
+    @property
+    def spacing(self) -> int:
+        """Updates from the beginning of one checkpoint to that of the next."""
+        return self.checkpoint_every - self.checkpoint_every // 20
 
     @property
     def ring_capacity(self) -> int:
