@@ -76,6 +76,43 @@ def test_numpys_global_generator_is_untouched(pair: tuple[Env, Env]):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("task", ["cube-single-task1", "scene-task2", "puzzle-3x3-task1",
+                                  "pointmaze-medium-task1", "humanoidmaze-medium-task1",
+                                  "antsoccer-arena-task1"])  # fmt: skip
+def test_steps_outside_teleports_draw_nothing(task: str):
+    """Around which the generators are not exchanged: the bare steps leave numpy's as it was."""
+    env = make_env(task)
+    env.reset(0)
+    np.random.seed(3)
+    before = np.random.get_state()
+    for action in _actions(env, 0, 40):
+        env.step(action)
+    env.close()
+    for a, b in zip(before, np.random.get_state(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_teleports_are_drawn_from_the_episodes_own_stream():
+    """Where one comes out is drawn in a step, the same whatever numpy's generator is at."""
+    env = make_env("pointmaze-teleport-task1")
+    maze = env._env.unwrapped
+
+    def exits(seed: int) -> list[tuple[int, ...]]:
+        np.random.seed(seed)
+        env.reset(4)
+        found = []
+        for _ in range(12):
+            maze.set_xy(np.array(maze._teleport_info["teleport_in_xys"][0]))
+            env.step(np.zeros(2))
+            found.append(tuple(np.round(maze.get_xy()).astype(int)))
+        return found
+
+    first = exits(1)
+    assert first == exits(2)
+    assert len(set(first)) > 1
+    env.close()
+
+
 def test_interface(pair: tuple[Env, Env]):
     env, _ = pair
     obs = env.reset(0)
