@@ -19,9 +19,15 @@ from flowpolicy.data.host import HostWindows, asked
 from flowpolicy.data.mapped import map_rows, write_rows
 from flowpolicy.data.own import load_data
 from flowpolicy.data.replay import UniformDraw, sample
+from flowpolicy.runs.tasks import OGBench
+from flowpolicy.types import Rows
 
 EPISODE, OBS, ACTION = 200, 28, 5
 BATCH, HORIZON, UPDATES = 256, 5, 100
+FRAME, STACK = (64, 64, 3), 3
+FRAME_ROWS, FRAME_UPDATES = 4_000, 5
+"""Of pixels, drawn one row at a time as FQL does. On the device, and mapped, every row has its
+stack; in memory a frame is kept once."""
 
 
 def _arrays(rows: int) -> dict[str, np.ndarray]:
@@ -91,15 +97,15 @@ def loading(folder: Path, rows: int, repeats: int) -> dict[str, Any]:
         works.append((name, folder / f"a{suffix[name]}"))
     write_rows(folder / "rows", [load_data(folder / "a.npz")])
     works.append(("mapped", folder / "rows"))
-    return {name: _timed(path, rows, repeats) for name, path in works}
+    return {n: _timed(lambda p=path: load_data(p), rows, repeats) for n, path in works}
 
 
-def _timed(path: Path, rows: int, repeats: int) -> dict[str, Any]:
+def _timed(load: Callable[[], Dataset], rows: int, repeats: int) -> dict[str, Any]:
     """The quickest of some tries; processor time is that of this process and its children."""
     tries = []
     for _ in range(repeats):
         began, used = time.perf_counter(), os.times()
-        _touched(load_data(path))
+        _touched(load())
         wall = time.perf_counter() - began
         tries.append((wall, sum(os.times()[:4]) - sum(used[:4])))
     wall, cpu = (min(column) for column in zip(*tries, strict=True))
@@ -114,9 +120,35 @@ def _timed(path: Path, rows: int, repeats: int) -> dict[str, Any]:
 def drawing(folder: Path, repeats: int) -> dict[str, Any]:
     """Milliseconds for the windows of one update, of a block of ``UPDATES``."""
     mapped = map_rows(folder / "rows").rows
-    memory = jax.tree.map(np.array, mapped)
-    device = jax.tree.map(jax.numpy.asarray, memory)
-    view, keys = ChunkView(HORIZON), jax.random.split(jax.random.key(0), UPDATES)
+    return _drawn(jax.tree.map(np.array, mapped), mapped, HORIZON, UPDATES, repeats)
+
+
+def frames(folder: Path, rows: int, repeats: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``loading`` and ``drawing`` of frames: a file like those of OGBench's visual tasks."""
+    draws = np.random.default_rng(0)
+    last = np.arange(rows) % EPISODE == EPISODE - 1
+    path = folder / "visual-cube-single-play-v0.npz"
+    np.savez(
+        path,
+        observations=draws.integers(0, 256, (rows, *FRAME), np.uint8),
+        actions=draws.uniform(-1, 1, (rows, ACTION)).astype(np.float32),
+        qpos=draws.uniform(-0.5, 0.5, (rows, 21)).astype(np.float32),
+        terminals=last,
+    )
+    task = OGBench("visual-cube-single-task1", file=str(path), stack=STACK)
+    memory = task.dataset()
+    write_rows(folder / "frames", [Dataset(jax.tree.map(np.asarray, memory.rows), memory.info)])
+    mapped = map_rows(folder / "frames")
+    loaded = {
+        "frames, npz": _timed(task.dataset, rows, repeats),
+        "frames, mapped": _timed(lambda: map_rows(folder / "frames"), rows, repeats),
+    }
+    return loaded, _drawn(memory.rows, mapped.rows, 1, FRAME_UPDATES, repeats)
+
+
+def _drawn(memory: Rows, mapped: Rows, horizon: int, updates: int, repeats: int) -> dict[str, Any]:
+    device = jax.tree.map(lambda x: jax.numpy.asarray(np.asarray(x)), memory)
+    view, keys = ChunkView(horizon), jax.random.split(jax.random.key(0), updates)
 
     def one(key: Any) -> Any:
         each = jax.random.split(key, BATCH)
@@ -125,13 +157,18 @@ def drawing(folder: Path, repeats: int) -> dict[str, Any]:
     drawn = jax.jit(lambda ks: jax.lax.map(one, ks))
     works = {"device": lambda: drawn(keys)}
     for name, rows in (("memory", memory), ("mapped", mapped)):
-        windows = HostWindows(rows, horizon=HORIZON, batch=BATCH, draw=UniformDraw())
+        windows = HostWindows(rows, horizon=horizon, batch=BATCH, draw=UniformDraw())
         works[name] = lambda w=windows: w(asked(keys))
     for work in works.values():
         jax.block_until_ready(work())
-    blocks = [(Blocks(UPDATES), work) for work in works.values()]
+    blocks = [(Blocks(updates), work) for work in works.values()]
     interleave(repeats, blocks)
-    return {name: block.summary() for name, (block, _) in zip(works, blocks, strict=True)}
+    found = {}
+    for name, (block, _) in zip(works, blocks, strict=True):
+        summary = block.summary()
+        rate = BATCH * horizon / summary["wall_ms"]["median"] * 1e3
+        found[name] = summary | {"rows_per_second": round(rate)}
+    return found
 
 
 def main(rows: int = 100_000, repeats: int = 5, results: Path | None = None) -> None:
@@ -140,15 +177,22 @@ def main(rows: int = 100_000, repeats: int = 5, results: Path | None = None) -> 
     with tempfile.TemporaryDirectory() as folder:
         loaded = loading(Path(folder), rows, repeats)
         drawn = drawing(Path(folder), repeats)
+        pixels, drawn_pixels = frames(Path(folder), min(rows, FRAME_ROWS), repeats)
     columns = ("format", "rows/s", "rows/s of CPU")
     show(f"loading {rows:,} rows of {OBS} + {ACTION}", columns, [
         (n, f["rows_per_second"], f["rows_per_cpu_second"])
-        for n, f in loaded.items()
+        for n, f in (loaded | pixels).items()
     ])  # fmt: skip
-    show(f"windows of {BATCH} x {HORIZON}, ms an update", ("rows lie", "wall", "CPU"), [
-        (n, f["wall_ms"]["min"], f["cpu_ms"]["min"]) for n, f in drawn.items()
-    ])  # fmt: skip
-    content = {"machine": about, "rows": rows, "loading": loaded, "drawing": drawn}
+    for what, found in ((f"{BATCH} x {HORIZON} states", drawn),
+                        (f"{BATCH} stacks of {STACK} frames", drawn_pixels)):  # fmt: skip
+        show(f"windows of {what}, an update", ("rows lie", "wall ms", "CPU ms", "rows/s"), [
+            (n, f["wall_ms"]["median"], f["cpu_ms"]["median"], f"{f['rows_per_second']:,}")
+            for n, f in found.items()
+        ])  # fmt: skip
+    content = {
+        "machine": about, "rows": rows, "frame_rows": min(rows, FRAME_ROWS),
+        "loading": loaded | pixels, "drawing": drawn, "drawing_frames": drawn_pixels,
+    }  # fmt: skip
     print(write("data", content, results))
 
 
