@@ -3,15 +3,15 @@
 One observation to one chunk, by JAX and by numpy, for each refiner, while another process keeps a
 core busy. Recorded are the percentiles over all calls, how many took longer than 20 ms, and the
 first call after ``warm_up()``. A case that is recorded is not measured again; ``--calls`` makes it
-shorter for a check.
+shorter for a check, ``--beside`` says what else keeps a core busy, and then nothing is started.
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures what is missing, writes ``results/deadlines-<device>.json`` after each case."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deadlines")
     parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--beside", default="", help="what keeps a core busy, as it is recorded")
     parser.add_argument("--results", type=Path, default=measure.RESULTS)
     options = parser.parse_args(arguments)
     machine = measure.machine()
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             case = f"{name}, {backend}"
             if case in found:
                 continue
-            with a_busy_core():
+            with contextlib.nullcontext() if options.beside else a_busy_core():
                 found[case] = one(actor, options.calls)
             print(case, found[case], flush=True)
             measure.write(
@@ -47,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
                     "benchmark": "deadlines",
                     "machine": machine,
                     "protocol": "nets of 4 x 512, observation 40, chunks of 5 x 5; wall time "
-                    f"of each call, deadline {1e3 * actions.DEADLINE:g} ms, another process busy",
+                    f"of each call, deadline {1e3 * actions.DEADLINE:g} ms, beside "
+                    f"{options.beside or 'a process that computes all the time'}",
                     "results": found,
                 },
                 options.results,
@@ -70,7 +72,7 @@ def one(actor: Any, calls: int) -> dict[str, Any]:
     return actions.summary(seconds) | {"first_ms": round(1e3 * first, 4)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def a_busy_core() -> Iterator[None]:
     """A process that computes all the time."""
     with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
