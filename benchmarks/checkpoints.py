@@ -23,6 +23,7 @@ from flowpolicy.envs.base import Env, Step
 from flowpolicy.parts import register
 from flowpolicy.train import checkpoint, journal
 from flowpolicy.train.folder import RunFolder
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.journal import record_type, to_records
 from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import RunConfig
@@ -83,13 +84,13 @@ def _rows(count: int) -> Rows:
     return Rows(obs[0], action, -np.ones(count, np.float32), no, last, obs[1])
 
 
-def main() -> None:
+def main(results: Path | None = None) -> None:
     """Measures, prints, writes ``results/checkpoints-<device>.json``."""
     machine = measure.machine()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         found = _saves(out) | _restores(out)
-    share = found["blocking_ms"]["p50"] / (UPDATE_MS * RunConfig(agent=None).checkpoint_every)
+    share = found["blocking_ms"]["p50"] / (UPDATE_MS * RunConfig(agent=None).spacing)
     lines = [
         measure.wanted("blocking, p50 ms", found["blocking_ms"]["p50"], 50.0, at_most=True),
         measure.wanted("blocking, p99 ms", found["blocking_ms"]["p99"], 50.0, at_most=True),
@@ -109,6 +110,7 @@ def main() -> None:
             "results": {**found, "share": round(share, 6)},
             "wanted": lines,
         },
+        results,
     )
     rows = [(name, value) for name, value in found.items()]
     measure.show("a checkpoint at the paper's size", ("what", "measured"), rows)
@@ -120,7 +122,8 @@ def _loop(out: Path) -> Loop:
     task = StillTask()
     config = dataclasses.replace(runs.get(RUN).config, task=task)
     folder = RunFolder(out)
-    parts = prepare(config, task, task.dataset(), folder, Silent(), record={}, start=None)
+    rows, hardware = task.dataset(), Hardware()
+    parts = prepare(config, task, rows, folder, Silent(), record={}, start=None, hardware=hardware)
     return Loop(parts)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import comparison, controls, measure, methods, pace
+from benchmarks import checkpoints, comparison, controls, measure, methods, pace, precision
 
 import flowpolicy as fp
 from flowpolicy import parts, runs
@@ -139,6 +139,39 @@ def test_the_comparison_keeps_what_a_report_needs_and_runs_nothing_twice(
     assert kept == {
         "config.json", "evaluations.csv", "costs.csv", "machine.json", "metrics.jsonl",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_costs_of_checkpoints_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the paper's size, with few rows and saves: all times are there and positive."""
+    for name, value in {"ROWS": 100, "SAVES": 2, "RESTORES": 1, "LOG_LINES": 10}.items():
+        monkeypatch.setattr(checkpoints, name, value)
+    checkpoints.main(tmp_path)
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())["results"]
+    assert found["state_mb"] > 30
+    assert min(found["blocking_ms"].values()) > 0
+    assert found["restore_ms"]["min"] > 0
+
+
+@pytest.mark.slow
+def test_precisions_are_compared_on_the_same_updates(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A row a run, nothing run twice; the losses are near each other and not the same."""
+    what = ["--tiny", "--seeds", "0", "--success"]
+    what += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "kept")]
+    assert precision.main(what) == 0
+    rows = precision.read(tmp_path / "kept" / "precision.csv")
+    assert [(r["precision"], r["success"] != "") for r in rows] == [
+        ("float32", False), ("bfloat16", False), ("bfloat16", True),
+    ]  # fmt: skip
+    for loss in precision.LOSSES:
+        whole, rounded = (float(r[loss]) for r in rows[:2])
+        assert 0 < abs(whole - rounded) < 0.1 * whole
+    shutil.rmtree(tmp_path / "runs")
+    assert precision.main(what) == 0
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from flowpolicy.data.frames import Frames, stacked
 from flowpolicy.data.host import HostWindows, asked
 from flowpolicy.data.npz import write_npz
 from flowpolicy.data.ogbench import find_shards
+from flowpolicy.data.own import convert, load_data
 from flowpolicy.data.replay import UniformDraw
 from flowpolicy.envs.base import Step
 from flowpolicy.envs.drawing import can_render
@@ -109,6 +110,18 @@ def test_frames_of_a_file_stay_bytes(tmp_path: Path):
     assert ours.rows.obs.shape == (2, 3, 2, 4, 5, 9)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_frames_are_converted_and_mapped(tmp_path: Path):
+    """As bytes; what is read back is what was there."""
+    last = np.arange(len(FRAMES)) % 4 == 3
+    actions = np.zeros((len(FRAMES), 2), np.float32)
+    write_npz(tmp_path / "a.npz", {"observations": FRAMES, "terminals": last, "actions": actions})
+    read = load_data(tmp_path / "a.npz")
+    mapped = load_data(convert(tmp_path / "a.npz", tmp_path / "rows"))
+    assert isinstance(mapped.rows.obs, np.memmap)
+    assert mapped.rows.obs.dtype == np.uint8
+    assert mapped.digest == read.digest
 
 
 def test_a_folder_of_files_is_trained_on_one_after_the_other(tmp_path: Path):

@@ -8,6 +8,7 @@ import numpy as np
 
 from flowpolicy.data.columns import flat, open_columns, tree_of, writing
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.frames import are_frames
 from flowpolicy.errors import CorruptFile
 from flowpolicy.readers import Limits
 from flowpolicy.types import Rows
@@ -58,12 +59,13 @@ def map_rows(folder: Path, limits: Limits = Limits()) -> Dataset:
     )
     shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (obs, next_obs)]
     kinds = [columns[name].dtype.kind for name in _FLAGS]
-    floats = jax.tree.leaves((obs, rows.action, rows.reward, next_obs))
+    seen = jax.tree.leaves((obs, next_obs))
     if (
         shapes[0] != shapes[1]
         or kinds != ["b", "b"]
-        or any(x.dtype != np.float32 for x in floats)
+        or any(x.dtype != np.float32 for x in (rows.action, rows.reward))
+        or any(x.dtype != np.float32 and not are_frames(x) for x in seen)
         or [rows.action.ndim, rows.reward.ndim, rows.ended.ndim] != [2, 1, 1]
     ):
-        raise CorruptFile(f"{folder}: its columns are not rows, or not float32 and flags")
+        raise CorruptFile(f"{folder}: its columns are not rows, or not float32, frames and flags")
     return Dataset(rows, about)
