@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks import measure
 from flowpolicy.bench import setting
@@ -39,6 +40,7 @@ POINTS: dict[str, tuple[int, ...]] = {
 }
 BASE = {"candidates": 4, "batch": 256, "width": 256, "chunk": 5, "seeds": 1, "rows": 100_000}
 COUNT, REPEATS = 20, 5
+SPEED, MEMORY = "#0072B2", "#D55E00"
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "curves.png"
 
 
@@ -121,18 +123,38 @@ def rows(count: int) -> Rows:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """One panel a quantity: time on the left, memory on the right."""
-    figure, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
-    for axes, (name, values) in zip(grid.flat, POINTS.items(), strict=True):
+    """One panel a quantity: updates a second on the left, memory on the right, the same scales."""
+    figure, grid = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey=True)
+    others = [axes.twinx() for axes in grid.flat]
+    for other in others[1:]:
+        other.sharey(others[0])
+    for axes, other, (name, values) in zip(grid.flat, others, POINTS.items(), strict=True):
         there = [v for v in values if f"{name}={v}" in found]
         points = [found[f"{name}={v}"] for v in there]
-        axes.plot(there, [p["wall_ms"]["median"] for p in points], "o-", color="#0072B2")
-        axes.set(xscale="log", yscale="log", xlabel=name, ylabel="ms an update")
-        other = axes.twinx()
-        other.plot(there, [memory_mib(p) for p in points], "s--", color="#D55E00")
-        other.set(yscale="log", ylabel="MiB (dashed)")
+        speed = [1e3 / p["wall_ms"]["median"] for p in points]
+        axes.plot(there, speed, "o-", color=SPEED, clip_on=False)
+        other.plot(there, [memory_mib(p) for p in points], "s--", color=MEMORY, clip_on=False)
+        axes.set(xscale="log", yscale="log", xlabel=name, ylim=(5, 1_000))
+        axes.set_xticks(there, [_short(v) for v in there])
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        axes.grid(axis="y", alpha=0.3)
+        other.set(yscale="log", ylim=(20, 1_000))
+        for y in (axes.yaxis, other.yaxis):
+            y.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            y.set_major_formatter("{x:g}")
+            y.set_minor_locator(NullLocator())
+    for row in range(2):
+        grid[row, 0].set_ylabel("updates a second", color=SPEED)
+        others[3 * row + 2].set_ylabel("MiB of the program (dashed)", color=MEMORY)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _short(value: int) -> str:
+    for scale, unit in ((1_000_000, " M"), (1_000, " k")):
+        if value >= scale and value % scale == 0:
+            return f"{value // scale}{unit}"
+    return str(value)
 
 
 def memory_mib(one: dict[str, Any]) -> float:

@@ -6,12 +6,13 @@ import logging
 import re
 
 import jax
+import numpy as np
 import pytest
 from small_runs import TINY, train
 
 import flowpolicy as fp
 from flowpolicy.train.attempts import resume
-from flowpolicy.train.online import Explorer
+from flowpolicy.train.online import Explorer, Ticker
 from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.stop import Stopped
 from flowpolicy.train.updates import Updater
@@ -97,3 +98,32 @@ def test_a_tick_dispatches_three_programs(tmp_path, monkeypatch):
     ticks = max(run.load()[1]["stepper"]["ticks"])
     # Before the first row there is nothing to learn from.
     assert counts == {"__call__": ticks, "insert": ticks, "update": ticks - 1}
+
+
+def test_a_tick_reads_two_arrays_from_the_device(tmp_path, monkeypatch):
+    """The chunks of all seeds, and what the guards say of the updates before."""
+    reads, within = [], []
+    made, tick = np.asarray, Ticker.__call__
+
+    def counted(x, *arguments, **options):
+        if within and isinstance(x, jax.Array):
+            reads.append(x.shape)
+        return made(x, *arguments, **options)
+
+    def ticking(self):
+        within.append(True)
+        try:
+            return tick(self)
+        finally:
+            within.clear()
+
+    monkeypatch.setattr(np, "asarray", counted)
+    monkeypatch.setattr(Ticker, "__call__", ticking)
+    run = train(
+        tmp_path / "r", seeds=(1, 2, 3), phases=(fp.Online(20, start_after=0),),
+        evaluation=Evaluation(every=0, final_episodes=0), block=1_000,
+    )  # fmt: skip
+    ticks = max(run.load()[1]["stepper"]["ticks"])
+    chunk = TINY["chunk"]
+    # The updates of a tick are looked at in the next one, and the first has none.
+    assert collections.Counter(reads) == {(3, 2 * chunk): ticks, (3, chunk): ticks - 2}
