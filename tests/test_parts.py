@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpolicy import flows, nets, parts, refine, types, values
+from flowpolicy.agents import FMQ
 from flowpolicy.errors import FlowPolicyError, InvalidConfig, UnknownName
 from flowpolicy.parts import decode, describe, encode, name_of, parse, register
 
@@ -411,3 +412,13 @@ def test_entries_of_tuples_are_floats_too(registry):
     ] * 2
     with pytest.raises(InvalidConfig, match="two must have 2 entries"):
         decode({"part": "test_tuples", "two": [3]})
+
+
+def test_fields_of_later_versions_get_their_defaults():
+    """In parts of parts too; what is there, and what nobody registered, stays."""
+    full = parts.encode(FMQ(eta=0.5))
+    old = {k: v for k, v in full.items() if k not in ("beta", "act")}
+    old["critic"] = {"part": "mlp_critic", "width": 8}
+    found = parts.completed([{"part": "of somebody else", "inner": old}])[0]["inner"]
+    assert found == full | {"critic": {"part": "mlp_critic", "width": 8, "depth": 4}}
+    assert parts.decode(found).eta == 0.5

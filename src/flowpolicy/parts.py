@@ -136,6 +136,37 @@ def _decoded(tree: Any, depth: int) -> Any:
     return _build(tree["part"], values)
 
 
+def completed(tree: Any) -> Any:
+    """An encoded configuration with the defaults of the fields that it has not: it may be of a
+    version before they were added. Parts that nobody registered stay as they are.
+    """
+    if isinstance(tree, list):
+        return [completed(v) for v in tree]
+    if not isinstance(tree, dict):
+        return tree
+    known = _defaults(tree["part"]) if isinstance(tree.get("part"), str) else {}
+    return {k: completed(v) for k, v in tree.items()} | {
+        k: v for k, v in known.items() if k not in tree
+    }
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The encoded defaults of a part's fields."""
+    try:
+        thing = lookup(name)
+    except FlowPolicyError:
+        return {}
+    if not isinstance(thing, type):
+        return {}
+    found = {}
+    for f in dataclasses.fields(thing):
+        if f.init and f.default is not dataclasses.MISSING:
+            found[f.name] = encode(f.default)
+        elif f.init and f.default_factory is not dataclasses.MISSING:
+            found[f.name] = encode(f.default_factory())
+    return found
+
+
 def replace(part: Any, **changes: Any) -> Any:
     """``part`` with some fields replaced, checked as those that are read from text."""
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}

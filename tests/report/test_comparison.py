@@ -29,6 +29,20 @@ def two(tmp_path):
     ]
 
 
+def test_a_run_of_an_older_version_is_of_the_same_method(tmp_path):
+    """A field that was added since is at its default there; at another value it tells."""
+    folders = []
+    for seed, more in enumerate(({}, {"precision": "float32"}, {"precision": "bfloat16"})):
+        settings = {"part": "run", "agent": {"part": "fmq", "eta": 0.3}, "seeds": [seed], **more}
+        curves = {seed: HIGH[seed]}
+        folder = tmp_path / str(seed)
+        folders.append(write_run(folder, f"mini/fmq/{TASK1}", curves, settings=settings))
+    assert compared(folders[:2]).methods == ("mini/fmq",)
+    assert compared(folders).methods == (
+        "mini/fmq, precision=float32", "mini/fmq, precision=bfloat16",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("config", "base", "task"),
     [

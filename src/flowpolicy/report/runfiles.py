@@ -5,11 +5,13 @@ not been evaluated, or has logged nothing, has no such file yet: that is an empt
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flowpolicy import parts
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.readers import read_object, read_records, read_rows
 
@@ -87,11 +89,13 @@ class RunFiles:
     absent: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The run's own settings (agent, phases, seeds): ``config`` inside ``config.json``."""
+        """The run's own settings (agent, phases, seeds): ``config`` inside ``config.json``, and the
+        defaults of fields that its version did not have.
+        """
         inner = self.config.get("config")
-        return inner if isinstance(inner, Mapping) else self.config
+        return parts.completed(inner if isinstance(inner, dict) else dict(self.config))
 
     @property
     def seconds(self) -> float | None:
