@@ -123,14 +123,16 @@ def acting(config: AgentConfig, agent: Any) -> Act:
     return euler
 
 
-def first_action(ways: dict[str, tuple[Any, Act]], calls: int = 300) -> dict[str, dict[str, float]]:
+def first_action(
+    ways: dict[str, tuple[Any, Act]], calls: int = 300, obs_size: int = 2
+) -> dict[str, dict[str, float]]:
     """Microseconds from an observation to the first action on the host, taken in turns so that all
     see the same machine; on a busy one the median tells of other jobs, and the least of this one.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
     compiled = {name: jax.jit(call) for name, (_, call) in ways.items()}
     memories = {name: agent.memory() for name, (agent, _) in ways.items()}
-    keys, obs = jax.random.split(jax.random.key(2), calls), np.zeros(2, np.float32)
+    keys, obs = jax.random.split(jax.random.key(2), calls), np.zeros(obs_size, np.float32)
     for i in range(calls):
         for name, (agent, _) in ways.items():
             begun = time.perf_counter()

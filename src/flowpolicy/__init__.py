@@ -30,7 +30,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.refine import OneStep as one_step
     from flowpolicy.refine import TrustRegion as trust_region
     from flowpolicy.refine import TrustRegionBox as trust_region_box
-    from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData, RoboMimic
+    from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData, PushT, RoboMimic
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.hardware import Hardware
     from flowpolicy.train.phases import Offline, Online, RunConfig
@@ -61,6 +61,7 @@ __all__ = [
     "Online",
     "OwnData",
     "Policy",
+    "PushT",
     "Result",
     "RoboMimic",
     "Run",
@@ -112,6 +113,7 @@ _HOMES = {
     "Online": ("flowpolicy.train.phases", "Online"),
     "OwnData": ("flowpolicy.runs", "OwnData"),
     "Policy": ("flowpolicy.train.policy", "Policy"),
+    "PushT": ("flowpolicy.runs", "PushT"),
     "Result": ("flowpolicy.api", "Result"),
     "RoboMimic": ("flowpolicy.runs", "RoboMimic"),
     "Run": ("flowpolicy.api", "Run"),

@@ -23,7 +23,7 @@ from flowpolicy.errors import InvalidConfig, unknown_name
 
 ABOUT = {
     "collect": "data by OGBench's scripted oracles, in OGBench's own format",
-    "demonstrate": "RoboMimic's lift and can by a scripted hand, in RoboMimic's format",
+    "demonstrate": "RoboMimic's lift and can, or Push-T, by a script of ours",
     "download": "an official data set of OGBench, from its server or a mirror",
     "info": "what a data file holds",
     "check": "whether a data set of yours can be trained on, and what it holds",

@@ -24,6 +24,9 @@ FORMAT = "flowpolicy-data-1"
 
 WORKER = Path(__file__).resolve().with_name("play.py")
 
+PACKAGES = ("flowpolicy", "ogbench", "mujoco", "gymnasium", "numpy", "scipy")
+"""What rows of OGBench depend on."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -77,7 +80,7 @@ def collect(
             indices = [index for s, index in plan if s == split]
             record["files"][out.stem + suffix] = _join(parts, split, indices, parts / suffix)
         text = json.dumps(record, indent=1, allow_nan=False)
-        _write_text(parts / ".json", text + "\n")
+        write_text(parts / ".json", text + "\n")
         for suffix in (".json", "-val.npz", ".npz"):
             os.replace(parts / suffix, out.with_name(out.stem + suffix))
     return record
@@ -107,11 +110,10 @@ def collected(name: str, kind: str = "") -> DataSet:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that the rows depend on."""
-    packages = ("flowpolicy", "ogbench", "mujoco", "gymnasium", "numpy", "scipy")
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of ``packages``; of those that OGBench's rows depend on where none are given."""
     found = {}
-    for package in packages:
+    for package in packages or PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -241,7 +243,8 @@ def _join(parts: Path, split: int, indices: list[int], path: Path) -> dict[str, 
     }
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes and flushes; the file is on the disk when this returns."""
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

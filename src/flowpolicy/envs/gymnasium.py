@@ -195,6 +195,11 @@ class GymnasiumEnv:
         gain = float(reward) + self._shift
         return Step(self._seen(obs), gain, bool(terminated), truncated, success)
 
+    @property
+    def unwrapped(self) -> Any:
+        """The environment itself, without any wrapper."""
+        return self._env.unwrapped
+
     def _given(self, action: np.ndarray) -> np.ndarray:
         """``action`` as the environment takes it. A call of numpy that is left out is a hundredth
         of a light environment's step.

@@ -3,6 +3,7 @@
 from flowpolicy.runs import mini, mirror, online, paper, reconstructed, streaming, toy, visual
 from flowpolicy.runs.farama import Gymnasium, Minari
 from flowpolicy.runs.own import OwnData
+from flowpolicy.runs.pusht import PushT
 from flowpolicy.runs.registry import (
     Family,
     NamedRun,
@@ -25,6 +26,7 @@ __all__ = [
     "OGBench",
     "OwnData",
     "PointMassTask",
+    "PushT",
     "RoboMimic",
     "TwoModesTask",
     "TwoWaysTask",

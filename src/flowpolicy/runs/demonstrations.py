@@ -4,14 +4,7 @@ They stand in for the recordings of people where those are not at hand: all are 
 are, and how straight is chosen by ``noise`` and ``mistakes``.
 """
 
-import collections
-import contextlib
 import functools
-import multiprocessing
-import os
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +14,9 @@ from flowpolicy.data.collect import Progress, versions
 from flowpolicy.data.demonstrations import Demonstration, writing
 from flowpolicy.envs.robomimic import RoboMimicEnv, make_robomimic, usual_env_args
 from flowpolicy.envs.scripted import Hand, check
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.randomness import seed_for
+from flowpolicy.runs.episodes import check_hope, check_request, in_order
 from flowpolicy.simulators import PINS, robosuite_alone
-
-HOPELESS = 20
-"""Episodes, none of them solved, after which collecting gives up."""
 
 
 def demonstrate(
@@ -53,20 +43,16 @@ def demonstrate(
     ``MissingExtra``, ``StorageFailed``.
     """
     out = Path(out)
-    _check(rows, out, seed, overwrite=overwrite)
+    check_request(rows, out, seed, ".hdf5", overwrite=overwrite)
     check(task, noise, mistakes)
     robosuite_alone()
     play = functools.partial(demonstration, task, noise, mistakes, seed)
     failed = 0
-    with writing(out, usual_env_args(task)) as writer, _in_order(play, workers) as episodes:
+    with writing(out, usual_env_args(task)) as writer, in_order(play, workers) as episodes:
         for episode in episodes:
             if episode is None:
                 failed += 1
-                if failed >= HOPELESS and not writer.episodes:
-                    raise InvalidConfig(
-                        f"none of {failed} episodes of {task} was solved with noise={noise} and "
-                        f"mistakes={mistakes}; choose less of them"
-                    )
+                check_hope(task, failed, writer.episodes, noise, mistakes)
                 continue
             writer.append(episode)
             if progress is not None:
@@ -113,46 +99,3 @@ def demonstration(
 @functools.lru_cache(maxsize=1)
 def _env(task: str) -> RoboMimicEnv:
     return make_robomimic(task)
-
-
-@contextlib.contextmanager
-def _in_order(
-    play: Callable[[int], Demonstration | None], workers: int | None
-) -> Iterator[Iterator[Demonstration | None]]:
-    """Episodes 0, 1, ... without end, whichever process is the first to finish one."""
-    workers = workers or _cores()
-    if workers == 1:
-        yield (play(index) for index in range(sys.maxsize))
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        yield _ahead(pool, play, 2 * workers)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    pool: ProcessPoolExecutor, play: Callable[[int], Demonstration | None], most: int
-) -> Iterator[Demonstration | None]:
-    waiting: collections.deque[Future[Demonstration | None]] = collections.deque()
-    for index in range(sys.maxsize):
-        waiting.append(pool.submit(play, index))
-        if len(waiting) == most:
-            yield waiting.popleft().result()
-
-
-def _check(rows: int, out: Path, seed: int, *, overwrite: bool) -> None:
-    if rows < 1:
-        raise InvalidConfig(f"rows must be at least 1, got {rows}")
-    if seed < 0:
-        raise InvalidConfig(f"seed must not be negative, got {seed}")
-    if out.suffix != ".hdf5":
-        raise InvalidConfig(f"out must end in .hdf5, got {out.name!r}")
-    if out.exists() and not overwrite:
-        raise InvalidConfig(f"out: {out} is there already; choose another name or overwrite it")
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
