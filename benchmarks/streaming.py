@@ -45,7 +45,9 @@ Act = Callable[..., Any]
 def policies(trunk: MLPVelocity = SMALL) -> dict[str, AgentConfig]:
     """By name; all with the same trunk."""
     tubes = WAYS_TUBES | {"sfp, gain 0": Stabilised(0.05, 0.0)}
-    agents = {name: dataclasses.replace(streaming(t), actor=trunk) for name, t in tubes.items()}
+    agents: dict[str, AgentConfig] = {
+        name: dataclasses.replace(streaming(t), actor=trunk) for name, t in tubes.items()
+    }
     chunks = dataclasses.replace(chunked(), terms=flow_matching_terms(), actor=trunk)
     return agents | {"chunk flow": chunks}
 

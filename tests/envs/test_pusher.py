@@ -63,8 +63,8 @@ def test_it_shows_positions_in_the_units_of_actions():
     np.testing.assert_allclose(obs[2:4], scene.block[:2] / HALF - 1, atol=1e-6)
     np.testing.assert_allclose(obs[4:], [np.cos(scene.block[2]), np.sin(scene.block[2])], atol=1e-6)
     for _ in range(30):  # held where it is told to be, in the same units
-        step = env.step(np.array([-0.9, 0.9], np.float32))
-    np.testing.assert_allclose(step.obs[:2], [-0.9, 0.9], atol=0.01)
+        obs = env.step(np.array([-0.9, 0.9], np.float32)).obs
+    np.testing.assert_allclose(obs[:2], [-0.9, 0.9], atol=0.01)
 
 
 @pytest.mark.extras

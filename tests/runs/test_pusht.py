@@ -91,6 +91,7 @@ def test_an_episode_is_a_function_of_its_seed_and_number():
     pytest.importorskip("gym_pusht")
     one, again, other = (pusht_episode(0.01, 0.0, seed, 3) for seed in (0, 0, 1))
     assert one is not None
+    assert again is not None
     assert other is not None
     for name, array in one.items():
         np.testing.assert_array_equal(array, again[name])

@@ -60,7 +60,7 @@ def corners(block: np.ndarray) -> np.ndarray:
 
 def distance(block: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Of ``points`` (n, 2) from the block (n,), 0 within it."""
-    import shapely  # pyright: ignore[reportMissingImports]
+    import shapely  # pyright: ignore[reportMissingModuleSource]
 
     return np.asarray(shapely.distance(shapely.Polygon(corners(block)), shapely.points(points)))
 
