@@ -10,6 +10,7 @@ import flowpolicy as fp
 from flowpolicy import parts
 from flowpolicy.cli import main
 from flowpolicy.data.npz import sha256
+from flowpolicy.data.record import read_record
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.runs import pusht
 from flowpolicy.runs.pusht import PushT, demonstrate_pusht, pusht_episode
@@ -67,6 +68,7 @@ def test_collecting(tmp_path: Path, played, monkeypatch, capsys):
     assert rows.terminated.tolist() == [i in (9, 22) for i in range(23)]
     written = json.loads(path.with_suffix(".json").read_text())
     assert written["files"]["a.npz"]["sha256"] == sha256(path)
+    assert read_record(path) == written
     with pytest.raises(InvalidConfig, match="is there already"):
         demonstrate_pusht(20, path)
 

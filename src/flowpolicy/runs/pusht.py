@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpolicy.data.collect import Progress, versions, write_text
+from flowpolicy.data.collect import FORMAT, Progress, versions, write_text
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.npz import sha256, write_npz
 from flowpolicy.data.ogbench import default_path
@@ -131,7 +131,9 @@ def demonstrate_pusht(
             if done >= rows:
                 break
     record = {
+        "format": FORMAT,
         "source": "flowpolicy demonstrate",
+        "environment": "pusht",
         "arguments": {"rows": rows, "seed": seed, "noise": noise, "mistakes": mistakes},
         "rows": done,
         "episodes": len(solved),
