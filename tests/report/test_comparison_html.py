@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from run_folders import SETTINGS, write_run
+from run_folders import write_run
 from test_html import Reader
 
 from flowpolicy.errors import CorruptFile, InvalidData
-from flowpolicy.report import comparison_tables, costs, methods, modes, page, unlike
+from flowpolicy.report import comparison_tables, costs, methods, modes, page
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_html import write_comparison
 from flowpolicy.report.gallery import Example, example
@@ -23,6 +23,7 @@ HIGH = {0: [0.1, 0.5, 0.9], 1: [0.2, 0.6, 1.0], 2: [0.0, 0.4, 0.8]}
 LOW = {0: [0.0, 0.2, 0.7], 1: [0.1, 0.3, 0.6], 2: [0.1, 0.1, 0.5]}
 SECTIONS = [
     "warnings",
+    "confounders",
     "success",
     "overall",
     "paired",
@@ -100,7 +101,7 @@ def test_every_table_is_a_file_of_the_same_numbers(folders, tmp_path):
     files = {path.stem for path in (tmp_path / "page").iterdir()}
     assert files == {
         "success", "overall", "paired", "improvement", "speedup", "cost", "page", "page_qgbs",
-        "departures", "curves", "profile", "modes", "waiting",
+        "departures", "curves", "profile", "modes", "waiting", "confounders",
     }  # fmt: skip
     shown = Reader(out.read_text(encoding="utf-8")).text
     for row in rows_of(tmp_path / "page" / "success.csv"):
@@ -180,49 +181,6 @@ def test_settings_of_qgbs_are_matched_by_value(tmp_path):
     # The agent's own way of acting in the fixture is best-of-32.
     assert mine[0, 1, 32] == ("fmq", pytest.approx(0.9))
     assert mine[1, 1, 16] == (None, None)
-
-
-def test_what_is_not_the_same_in_all_runs_is_told(tmp_path):
-    task = {"part": "ogbench", "task": TASK, "timing": "post"}
-    versions = {"jax": "0.10.2", "ogbench": "1.1.2"}
-    one = write_run(tmp_path / "one", f"fmq/{TASK}", HIGH)
-    two = write_run(
-        tmp_path / "two", f"mvp/{TASK}", LOW, settings={"task": task}, versions=versions
-    )
-    cells = compared(one, two).cells
-    told = "\n".join(unlike.differences(cells))
-    assert f"success and reward timing: pre in {one}; post in {two}" in told
-    assert f"ogbench: 1.2.2 in {one}; 1.1.2 in {two}" in told
-    assert "jax" not in told
-    assert "seeds" not in told
-    assert unlike.differences(cells[:1]) == ()
-    three = write_run(tmp_path / "three", f"qc/{TASK}", {5: LOW[0]})
-    (seeds,) = unlike.differences(compared(one, three).cells)
-    assert seeds == f"seeds on {TASK}: 0, 1, 2 of fmq; 5 of qc"
-    out = write_comparison(compared(one, two), tmp_path / "page.html")
-    assert "1.1.2 in" in Reader(out.read_text(encoding="utf-8")).text
-
-
-def test_departures_from_the_paper_are_the_fields_that_differ(tmp_path):
-    settings = {"batch": 128, "agent": {"part": "fmq", "eta": 0.15, "beta": 0.3}}
-    data = {"reward_timing": "pre", "collected": {"arguments": {"rows": 100_000}}}
-    run = write_run(tmp_path / "a", f"mini/fmq/{TASK}", HIGH, settings=settings, data=data)
-    phases = [{"part": "offline", "steps": 10**6}, {"part": "online", "env_steps": 10**6}]
-    agent = {"part": "fmq", "eta": 1.0, "beta": 0.3}
-    theirs = {**SETTINGS, "agent": agent, "batch": 256, "phases": phases}
-    found = unlike.departures(compared(run).cells, {("mini/fmq", TASK): theirs})
-    told = {row.what: (row.here, row.paper) for row in found}
-    assert told["agent.eta"] == ("0.15", "1.0")
-    assert told["batch"] == ("128", "256")
-    assert told["phases.1.env_steps"] == ("absent", "1000000")
-    assert "agent.beta" not in told
-    assert told["version of ogbench"] == ("1.2.2", "1.1.2")
-    assert told["success and reward timing"] == ("pre", "mixed")
-    assert told["seeds"] == ("3", "5")
-    assert told["data"] == ("collected here, 100000 rows", "the published data set")
-    assert told["episodes of an evaluation"] == ("20", "50")
-    (alone, *_) = [row for row in unlike.departures(compared(run).cells, {}) if not row.here]
-    assert "no named run at the paper's size" in alone.paper
 
 
 def test_costs_are_read_strictly(tmp_path):

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from flowpolicy.report import comparison_figures, page, scenes, style
 from flowpolicy.report.clock import training_clock
 from flowpolicy.report.comparison import Comparison
-from flowpolicy.report.comparison_tables import LEVELS, Table, modes_table, tables
+from flowpolicy.report.comparison_tables import LEVELS, modes_table, tables
+from flowpolicy.report.confounders import differing
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.document import Picture, png_picture, render, svg_picture, write_whole
 from flowpolicy.report.figures import learning_curve
@@ -16,6 +17,7 @@ from flowpolicy.report.material import Rollout
 from flowpolicy.report.methods import shown
 from flowpolicy.report.modes import Modes
 from flowpolicy.report.runfiles import RunFiles
+from flowpolicy.report.table import Table
 from flowpolicy.report.unlike import Settings, differences
 
 _TEMPLATE = "comparison.html.j2"
@@ -66,6 +68,7 @@ def render_comparison(
         tasks=comparison.tasks,
         runs=[_run(run) for run in comparison.runs],
         differences=differences(comparison.cells),
+        differing=differing(made["confounders"]),
         missing=_missing(comparison),
         few_seeds=_few_seeds(comparison),
         pictures=_pictures(comparison),

@@ -1,10 +1,8 @@
 """Every table of a comparison, once: the page shows it and a CSV file of the same name holds it."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +10,12 @@ from flowpolicy import parts
 from flowpolicy.errors import FlowPolicyError
 from flowpolicy.report import page
 from flowpolicy.report.comparison import Comparison
+from flowpolicy.report.confounders import confounders
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.modes import Modes
 from flowpolicy.report.scores import Protocol, final, last_three
-from flowpolicy.report.statistics import Interval
+from flowpolicy.report.table import Table, ends
 from flowpolicy.report.thresholds import Passage
 from flowpolicy.report.unlike import Settings, departures
 from flowpolicy.train.folder import OWN
@@ -25,36 +24,12 @@ PROTOCOLS: Mapping[str, Protocol] = {"final step": final, "mean of the last thre
 LEVELS = np.linspace(0.0, 1.0, 41)
 
 
-class Table(NamedTuple):
-    """Columns and rows; a cell is text, a number, None (not there), or a tuple of texts."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    def csv(self) -> str:
-        """Comma-separated, numbers in full, nothing for what is not there."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
-        return buffer.getvalue()
-
-    def text(self) -> list[list[str]]:
-        """The cells for people: rates to three digits, a dash for what is not there."""
-        return [[_words(cell) for cell in row] for row in self.rows]
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Which columns hold numbers."""
-        cells = zip(*self.rows, strict=True) if self.rows else [() for _ in self.columns]
-        return [any(isinstance(c, int | float) for c in column) for column in cells]
-
-
 def tables(
     comparison: Comparison, papers: Mapping[tuple[str, str], Settings]
 ) -> Mapping[str, Table]:
     """All tables by name. ``papers``: see ``unlike.departures``."""
     made: dict[str, Callable[[], Table]] = {
+        "confounders": lambda: confounders(comparison.cells),
         "success": lambda: _success(comparison),
         "overall": lambda: _overall(comparison),
         "paired": lambda: _paired(comparison),
@@ -95,7 +70,7 @@ def _success(comparison: Comparison) -> Table:
             printed = page.table().get((r.task, _page_name(cell))) if cell else None
             theirs = (printed.mean, printed.std) if printed else (None, None)
             head = (name, r.task, r.method, len(r.seeds), r.episodes, r.mean, r.deviation)
-            rows.append((*head, *r.interval, r.iqm, *_ends(r.iqm_interval), *theirs))
+            rows.append((*head, *r.interval, r.iqm, *ends(r.iqm_interval), *theirs))
     return Table(columns, tuple(rows))
 
 
@@ -109,8 +84,8 @@ def _overall(comparison: Comparison) -> Table:
     for name, protocol in PROTOCOLS.items():
         for r in comparison.aggregate(protocol):
             theirs = page.overall().get(bases[r.method], (None,) * 4)
-            head = (name, r.method, r.tasks, len(r.seeds), r.iqm, *_ends(r.iqm_interval))
-            rows.append((*head, r.mean, *_ends(r.mean_interval), *theirs))
+            head = (name, r.method, r.tasks, len(r.seeds), r.iqm, *ends(r.iqm_interval))
+            rows.append((*head, r.mean, *ends(r.mean_interval), *theirs))
     return Table(columns, tuple(rows))
 
 
@@ -131,7 +106,7 @@ def _paired(comparison: Comparison) -> Table:
 def _improvement(comparison: Comparison) -> Table:
     columns = ("protocol", "first", "second", "tasks", "first_is_higher", "low", "high")
     rows = [
-        (name, r.first, r.second, r.tasks, r.probability, *_ends(r.interval))
+        (name, r.first, r.second, r.tasks, r.probability, *ends(r.interval))
         for name, protocol in PROTOCOLS.items()
         for r in comparison.improvement(protocol)
     ]
@@ -167,11 +142,11 @@ def _speedup(comparison: Comparison) -> Table:
         sooner = {"=": f"{ratio.ratio:.2f}", "?": "unknown"}.get(
             ratio.bound, f"{ratio.bound} {ratio.ratio:.2f}"
         )
-        ends = tuple("none" if end == float("inf") else f"{end:.2f}" for end in ratio.interval)
+        low, high = ("none" if end == math.inf else f"{end:.2f}" for end in ratio.interval)
         rows.append(
             (r.task, r.threshold, "highest both reached" if r.common_peak else "fixed",
              r.fast, f"{one.reached} of {len(one.steps)}", one.text,
-             r.slow, f"{two.reached} of {len(two.steps)}", two.text, sooner, *ends)
+             r.slow, f"{two.reached} of {len(two.steps)}", two.text, sooner, low, high)
         )  # fmt: skip
     return Table(columns, tuple(rows))
 
@@ -272,23 +247,3 @@ def _page_name(cell: Cell) -> str:
 def _sorted(comparison: Comparison) -> Sequence[Cell]:
     cells = (comparison.cell(m, t) for t in comparison.tasks for m in comparison.methods)
     return [cell for cell in cells if cell is not None]
-
-
-def _ends(interval: Interval | None) -> Iterable[float | None]:
-    return interval or (None, None)
-
-
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, tuple):
-        return "; ".join(cell)
-    return "" if cell is None else round(cell, 6) if isinstance(cell, float) else cell
-
-
-def _words(cell: Any) -> str:
-    if isinstance(cell, tuple):
-        return ", ".join(cell)
-    if cell is None:
-        return "–"
-    if isinstance(cell, float):
-        return f"{cell:,.1f}" if abs(cell) >= 100 else f"{cell:.3f}"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -109,6 +109,12 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def in_words(tree: Any) -> str:
+    """All values of a configuration in one line: ``offline_share, share 0.5``."""
+    fields = flattened(tree, "_")
+    return ", ".join(f"{name[2:]} {shown(value)}".strip() for name, value in fields)
+
+
 def what_matters(run: RunFiles) -> dict[str, Any]:
     """The settings that make a method and its budget, flat; the task's name is not among them."""
     kept = {k: v for k, v in run.settings.items() if k not in _INCIDENTAL}
