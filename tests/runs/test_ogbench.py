@@ -10,6 +10,7 @@ from flowpolicy.data.sets import ENVIRONMENTS, SETS
 from flowpolicy.envs.make import make_env, short_name
 from flowpolicy.errors import UnknownName
 from flowpolicy.runs import paper
+from flowpolicy.runs.guided import gfp
 from flowpolicy.runs.ogbench import SETTINGS, TASKS, setting
 from flowpolicy.simulators import gymnasium_with_ogbench
 from flowpolicy.types import Spec
@@ -87,6 +88,13 @@ def test_every_paper_has_a_row_for_every_environment():
     assert setting("qam", "puzzle-4x4").data == "play-100m"
     with pytest.raises(UnknownName, match="paper"):
         setting("qcc", "scene")
+
+
+def test_gfp_s_two_tables_agree():
+    """On the discount, for every data set with states."""
+    for found in SETS.values():
+        if not found.environment.startswith("visual-"):
+            assert gfp(found.name).discount == setting("gfp", found.name).discount, found.name
 
 
 @pytest.mark.parametrize("name", ["qc", "fmq", "mvp", "fql", "qam", "gfp"])

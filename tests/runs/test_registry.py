@@ -1,6 +1,8 @@
 """The named runs: each can be built, written, read, and is what its name says."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from flowpolicy.data.ogbench import dataset_of
 from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
+from flowpolicy.runs.guided import LARGE_BATCH, gfp, gfp_batch
 from flowpolicy.runs.paper import OGBENCH, PAGE, TASKS
 from flowpolicy.train.task import Task
 from flowpolicy.values import mean, member, minimum
@@ -118,8 +121,64 @@ def test_fpmd_runs_purely_online_on_mujoco():
         assert (little.steps, little.actor.width) == (min(steps, 10), 128)
 
 
+@pytest.mark.parametrize(
+    ("env", "alpha", "eta", "discount"),
+    [
+        ("antmaze-large-navigate", 0.3, 1e-4, 0.995),
+        ("antmaze-large-stitch", 0.3, 1e-6, 0.995),
+        ("antmaze-large-explore", 0.01, 1e-6, 0.995),
+        ("antmaze-giant", 0.1, 0.1, 0.995),
+        ("antsoccer-arena-stitch", 0.1, 0.01, 0.995),
+        ("humanoidmaze-medium-stitch", 0.3, 1e-3, 0.999),
+        ("humanoidmaze-large", 0.3, 1e-4, 0.999),
+        ("cube-single-noisy", 10.0, 1e-3, 0.99),
+        ("cube-double-noisy", 0.1, 1e-4, 0.99),
+        ("cube-triple-noisy", 0.1, 1e-5, 0.99),
+        ("puzzle-4x4-noisy", 3.0, 1e-3, 0.99),
+        ("scene-noisy", 1.0, 1e-4, 0.99),
+        ("visual-cube-double", 0.3, 0.01, 0.99),
+        ("visual-puzzle-4x4", 1.0, 1e-4, 0.99),
+        ("antmaze-umaze-diverse-v2", 0.1, 1e-3, 0.99),
+        ("antmaze-medium-play-v2", 0.03, 1e-3, 0.99),
+        ("antmaze-large-diverse-v2", 0.03, 1e-5, 0.99),
+        ("hammer-cloned-v1", 10.0, 1e-5, 0.99),
+        ("pen-expert-v1", 1.0, 1e-3, 0.99),
+    ],
+)
+def test_gfp_s_values(env, alpha, eta, discount):
+    """Rows of its table; the row of stitched data counts where there is one, not navigate's."""
+    agent = gfp(env)
+    assert (agent.alpha, agent.eta, agent.discount) == (alpha, eta, discount)
+    maze = discount > 0.99
+    smallest = env.startswith("antmaze")
+    assert agent.reference == (minimum if maze else member(0))
+    assert agent.aggregate == (minimum if smallest else mean)
+    conservative = "cube" in env or env.startswith("humanoidmaze-medium")
+    assert agent.target == (mean if conservative else member(0))
+    assert agent.steps == (30 if env == "humanoidmaze-large" else 10)
+
+
+def test_mazes_that_gfp_lacks_have_antmaze_large_s_values():
+    """The middle, the teleports, the humanoid's giant and points; not the defaults."""
+    lacking = (
+        "antmaze-medium",
+        "antmaze-teleport-explore",
+        "humanoidmaze-giant",
+        "pointmaze-large",
+    )
+    for env in lacking:
+        assert gfp(env) == gfp("antmaze-large")
+    assert gfp("antmaze-large") != fp.GFP()
+
+
 def test_gfp_has_larger_batches_on_the_largest_tasks():
-    """As in its table; noisy data is another data set of the same environment."""
+    """As in its table, and as the document says; noisy data is another set of an environment."""
+    large = ("antmaze-giant", "antmaze-large-explore", "humanoidmaze-large", "cube-triple-noisy")
+    assert {gfp_batch(env) for env in large} == {1024}
+    assert {gfp_batch(env) for env in ("antmaze-large", "antmaze-large-stitch", "scene")} == {256}
+    document = (Path(__file__).parents[2] / "docs/gfp.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"the batch is 1024 on ([^.]+)\.", " ".join(document.split()))
+    assert set(re.split(", | and ", said)) == set(LARGE_BATCH)
     sizes = {"antmaze-giant": 1024, "cube-triple": 1024, "cube-double": 256, "scene": 256}
     for env, size in sizes.items():
         assert runs.get(f"gfp/{env}-task1").config.batch == size
