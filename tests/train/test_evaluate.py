@@ -149,3 +149,13 @@ def test_a_refiner_is_evaluated_once():
     """Twice the same would be the same episodes again."""
     with pytest.raises(InvalidConfig, match="must be distinct, got best_of_n"):
         Evaluation(refiners=(BestOfN(2), BestOfN(2)))
+
+
+def test_a_refiner_that_an_agent_cannot_play_is_refused_before_training(tmp_path):
+    """Behaviour cloning has no critic, RLPD no flow; no run folder is left."""
+    for agent, lacks in ((fp.BC(chunk=2), "no critic"), (fp.RLPD(), "no flow")):
+        evaluation = Evaluation(every=0, final_episodes=1, refiners=(fp.qgbs(),))
+        changes = {"agent": agent, "evaluation": evaluation, "phases": OFFLINE}
+        with pytest.raises(InvalidConfig, match=f"{lacks}; .* Agents that have both: .*fmq"):
+            fp.train("toy/fmq", task=TINY["task"], out=tmp_path / "run", **changes)
+        assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -14,18 +15,19 @@ from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import memory
 from flowpolicy.train.devices import Devices
-from flowpolicy.train.evaluate import Examiner, slots
+from flowpolicy.train.evaluate import Examiner, refined, slots
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
+from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.online import check_random_steps
 from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.source import mapped
 from flowpolicy.train.task import GivesShards, Task
 from flowpolicy.train.watch import Watch
-from flowpolicy.types import Rows, Spec, byte_fields
+from flowpolicy.types import Key, Rows, Spec, byte_fields
 
 
 @dataclasses.dataclass
@@ -80,6 +82,7 @@ def prepare(
         check_random_steps(config, spec)
         normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
+        check_refiners(config, spec, normaliser)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
         shards = _shards(task, dataset)
@@ -145,6 +148,20 @@ def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
         raise InvalidConfig("a run needs data, an environment, or both")
     obs, action = sides[0]
     return Spec(obs, action, updates, frames[0])
+
+
+def check_refiners(config: RunConfig, spec: Spec, normaliser: Normaliser) -> None:
+    """``InvalidConfig`` where evaluations are to play a refiner that the agent has no flow or no
+    critic for; nothing is computed."""
+
+    def play(key: Key) -> list[Array]:
+        agent = config.agent.init(key, spec)
+        obs = normaliser(jax.tree.map(lambda rows: rows[0], blank_rows(spec).obs))
+        refiners = config.evaluation.refiners
+        return [refined(r)(agent)(key, obs, agent.memory())[0] for r in refiners]
+
+    if config.evaluation.refiners:
+        jax.eval_shape(play, jax.random.key(0))
 
 
 def blank_rows(spec: Spec) -> Rows:
