@@ -10,7 +10,7 @@ from run_folders import write_run
 from test_html import Reader
 
 from flowpolicy.errors import CorruptFile, InvalidData
-from flowpolicy.report import comparison_tables, costs, methods, modes, page
+from flowpolicy.report import costs, methods, modes
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_html import write_comparison
 from flowpolicy.report.gallery import Example, example
@@ -140,47 +140,6 @@ def test_censored_times_are_bounds_in_the_table(folders, tmp_path):
     ]  # fmt: skip
     assert never["second_steps"] == "not within 300"
     assert (never["second_reached"], never["first_sooner_by"]) == ("0 of 3", "> 1.00")
-
-
-def test_the_project_pages_numbers_are_complete_and_consistent():
-    """12 tasks x 5 methods; the printed IQM and plain mean as in the summary of the page."""
-    assert len(page.table()) == 60
-    assert len({task for task, _ in page.table()}) == 12
-    means = {name: row.mean for name, row in page.overall().items()}
-    assert means == pytest.approx(
-        {"QC": 0.757, "MVP": 0.677, "MVP + QGBS": 0.720, "FMQ": 0.832, "FMQ + QGBS": 0.829},
-        abs=6e-4,
-    )
-    assert page.overall()["FMQ"].iqm / page.overall()["MVP"].iqm == pytest.approx(1.213, abs=1e-3)
-    for setting in page.settings():
-        assert setting.nfe == setting.beam * (1 + setting.steps * setting.branches)
-
-
-@pytest.mark.parametrize(
-    ("base", "method", "name"),
-    [
-        ("mini/fmq", "mini/fmq", "FMQ"),
-        ("mvp", "mvp + QGBS", "MVP + QGBS"),
-        ("mini/fmq", "mini/fmq + best_of_n", None),
-        ("mini/fmq", "mini/fmq, eta=0.5", None),
-        ("fmq-released", "fmq-released", None),
-        ("qc", "qc + QGBS", None),
-    ],
-)
-def test_only_what_is_a_column_of_the_page_is_put_beside_it(base, method, name):
-    assert page.page_name(base, method) == name
-
-
-def test_settings_of_qgbs_are_matched_by_value(tmp_path):
-    other = "qgbs(steps=2, beam=16, branches=4, snr=1.5, eta=0.3)"
-    run = write_run(tmp_path / "a", f"fmq/{TASK}", HIGH, refiners={QGBS: LOW, other: LOW})
-    table = comparison_tables.tables(compared(run), {})["page_qgbs"]
-    mine = {row[:3]: row[5:] for row in table.rows}
-    assert mine[1, 4, 4][0] == f"fmq + {QGBS}"
-    assert mine[2, 4, 16][0] == f"fmq + {other}"
-    # The agent's own way of acting in the fixture is best-of-32.
-    assert mine[0, 1, 32] == ("fmq", pytest.approx(0.9))
-    assert mine[1, 1, 16] == (None, None)
 
 
 def test_costs_are_read_strictly(tmp_path):

@@ -2,23 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from flowpolicy import parts
-from flowpolicy.errors import FlowPolicyError
 from flowpolicy.report import page
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.confounders import confounders
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.modes import Modes
+from flowpolicy.report.page_tables import name_of, page_qgbs, page_results
 from flowpolicy.report.scores import Protocol, final, last_three
 from flowpolicy.report.table import Table, ends
 from flowpolicy.report.thresholds import Passage
 from flowpolicy.report.unlike import Settings, departures
-from flowpolicy.train.folder import OWN
 
 PROTOCOLS: Mapping[str, Protocol] = {"final step": final, "mean of the last three": last_three}
 LEVELS = np.linspace(0.0, 1.0, 41)
@@ -37,8 +34,8 @@ def tables(
         "waiting": lambda: _waiting(comparison),
         "speedup": lambda: _speedup(comparison),
         "cost": lambda: _cost(comparison),
-        "page": lambda: _page(comparison),
-        "page_qgbs": lambda: _page_qgbs(comparison),
+        "page": lambda: page_results(comparison),
+        "page_qgbs": lambda: page_qgbs(comparison),
         "departures": lambda: Table(
             ("method", "what", "here", "paper"), departures(comparison.cells, papers)
         ),
@@ -67,7 +64,7 @@ def _success(comparison: Comparison) -> Table:
     for name, protocol in PROTOCOLS.items():
         for r in comparison.table(protocol):
             cell = comparison.cell(r.method, r.task)
-            printed = page.table().get((r.task, _page_name(cell))) if cell else None
+            printed = page.table().get((r.task, name_of(cell))) if cell else None
             theirs = (printed.mean, printed.std) if printed else (None, None)
             head = (name, r.task, r.method, len(r.seeds), r.episodes, r.mean, r.deviation)
             rows.append((*head, *r.interval, r.iqm, *ends(r.iqm_interval), *theirs))
@@ -79,11 +76,11 @@ def _overall(comparison: Comparison) -> Table:
         "protocol", "method", "tasks", "seeds", "iqm", "iqm_low", "iqm_high", "mean", "mean_low",
         "mean_high", "page_iqm", "page_low", "page_high", "page_mean",
     )  # fmt: skip
-    bases = {cell.method: _page_name(cell) for cell in comparison.cells}
+    names = {cell.method: name_of(cell) for cell in comparison.cells}
     rows = []
     for name, protocol in PROTOCOLS.items():
         for r in comparison.aggregate(protocol):
-            theirs = page.overall().get(bases[r.method], (None,) * 4)
+            theirs = page.overall().get(names[r.method], (None,) * 4)
             head = (name, r.method, r.tasks, len(r.seeds), r.iqm, *ends(r.iqm_interval))
             rows.append((*head, r.mean, *ends(r.mean_interval), *theirs))
     return Table(columns, tuple(rows))
@@ -168,57 +165,6 @@ def _cost(comparison: Comparison) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _page(comparison: Comparison) -> Table:
-    """Every number of the page's main table, ours beside it where method and task match."""
-    ours: dict[tuple[str, str], list[tuple[str, float, float | None]]] = {}
-    for r in comparison.table():
-        cell = comparison.cell(r.method, r.task)
-        key = r.task, _page_name(cell) if cell else ""
-        ours.setdefault(key, []).append((r.method, r.mean, r.deviation))
-    rows = [
-        (task, method, printed.mean, printed.std, *mine)
-        for (task, method), printed in page.table().items()
-        for mine in ours.get((task, method), [(None, None, None)])
-    ]
-    return Table(("task", "page_method", "page_mean", "page_sd", "method", "mean", "sd"), (*rows,))
-
-
-def _page_qgbs(comparison: Comparison) -> Table:
-    """The page's settings of QGBS; ours where FMQ was evaluated with the same K, B and M."""
-    totals = {row.method: row.iqm for row in comparison.aggregate()}
-    rows = []
-    for s in page.settings():
-        mine = [
-            (cell.method, totals[cell.method])
-            for cell in {c.method: c for c in comparison.cells}.values()
-            if cell.method in totals and _is_setting(cell, s)
-        ]
-        rows += [(*s[:4], s.iqm, *found) for found in mine or [(None, None)]]
-    return Table(("K", "B", "M", "nfe", "page_iqm", "method", "iqm"), tuple(rows))
-
-
-def _is_setting(cell: Cell, setting: page.Setting) -> bool:
-    if cell.base.rpartition("/")[2] != "fmq":
-        return False
-    wanted = {"part": "qgbs", **dict(zip(("steps", "branches", "beam"), setting, strict=False))}
-    if not setting.steps:
-        wanted = {"part": "best_of_n", "n": setting.beam}
-    acting = _acting(cell)
-    return all(acting.get(name) == value for name, value in wanted.items())
-
-
-def _acting(cell: Cell) -> Mapping[str, Any]:
-    """The refiner of a cell as in ``config.json``; empty where it is not known here."""
-    if cell.refiner == OWN:
-        agent = cell.runs[0].settings.get("agent")
-        act = agent.get("act") if isinstance(agent, Mapping) else None
-        return act if isinstance(act, Mapping) else {}
-    try:
-        return parts.encode(parts.parse(cell.refiner))
-    except FlowPolicyError:
-        return {}
-
-
 def _curves(comparison: Comparison) -> Table:
     columns = ("task", "method", "phase", "step", "mean", "low", "high", "seeds")
     rows = [
@@ -238,10 +184,6 @@ def _profile(comparison: Comparison) -> Table:
         for level, share in zip(LEVELS, shares, strict=True)
     ]
     return Table(("method", "success", "share_of_runs_above"), tuple(rows))
-
-
-def _page_name(cell: Cell) -> str:
-    return page.page_name(cell.base, cell.method) or ""
 
 
 def _sorted(comparison: Comparison) -> Sequence[Cell]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flowpolicy.refine import QGBS, Refiner
+from flowpolicy.refine import Refiner
 from flowpolicy.report import page
 from flowpolicy.train.checkpoint import to_json
 from flowpolicy.train.durable import write as write_durably
@@ -43,16 +43,12 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(SweepRow))
 
 def page_refiners() -> tuple[Refiner, ...]:
     """The six settings of QGBS on FMQ's page; with K = 0 it is best-of-M."""
-    return tuple(_as_qgbs(setting) for setting in page.settings())
+    return tuple(setting.refiner for setting in page.settings())
 
 
 def page_iqm(refiner: Refiner) -> float | None:
     """What the page measured with this setting."""
-    return next((row.iqm for row in page.settings() if _as_qgbs(row) == refiner), None)
-
-
-def _as_qgbs(setting: page.Setting) -> QGBS:
-    return QGBS(setting.steps, setting.beam, setting.branches)
+    return next((row.iqm for row in page.settings() if row.refiner == refiner), None)
 
 
 def write_sweep(folder: Path, rows: Sequence[SweepRow], protocol: dict[str, Any]) -> None:
