@@ -97,13 +97,35 @@ def test_gfp_s_two_tables_agree():
             assert gfp(found.name).discount == setting("gfp", found.name).discount, found.name
 
 
-@pytest.mark.parametrize("name", ["qc", "fmq", "mvp", "fql", "qam", "gfp"])
+@pytest.mark.parametrize("name", ["qc", "fmq", "mvp", "fql", "ifql", "qam", "gfp"])
 def test_named_runs_are_the_tables(name: str):
-    """Their discount and chunk, on every environment that has named runs, and the rewards of the
-    protocol that all methods share, which is QC's."""
-    for environment in paper.ENVIRONMENTS:
-        config = runs.get(f"{name}/{environment}-task1").config
-        row = setting(name, environment)
+    """Their discount, chunk, rewards and kind of data, on every task that has named runs."""
+    source = "fql" if name == "ifql" else name
+    (family,) = (family for family in runs.families() if family.name == name)
+    for task in family.tasks:
+        if task in paper.ROBOMIMIC:
+            continue
+        config = runs.get(f"{name}/{task}").config
+        row = setting(source, paper.environment(task))
         assert (config.agent.view.discount, config.agent.view.chunk) == (row.discount, row.chunk)
-        assert config.task.sparse == setting("qc", environment).sparse
+        assert config.task.sparse == row.sparse
+        assert row.data in task
         assert config.task.timing == "mixed"
+
+
+def test_rewards_are_those_of_each_paper():
+    """Its weights were tuned on them: QAM's puzzle-4x4 and QC's scene pay for the whole task alone,
+    FQL's and GFP's for every part."""
+    sparse = {
+        name: {
+            row
+            for row in ("cube-triple", "scene", "puzzle-3x3", "puzzle-4x4")
+            if setting(name, row).sparse
+        }
+        for name in ("qc", "fmq", "mvp", "qam", "fql", "gfp")
+    }
+    whole = {"scene", "puzzle-3x3"}
+    assert sparse == {
+        "qc": whole, "fmq": whole, "mvp": whole, "qam": {*whole, "puzzle-4x4"},
+        "fql": set(), "gfp": set(),
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.heads import EditHead, FlowHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
 from flowpolicy.data.ogbench import dataset_of
+from flowpolicy.data.sets import find_set, task_name
 from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
@@ -73,6 +74,9 @@ def test_the_papers_setting():
         ("fql/antmaze-giant-task4", {"alpha": 10.0, "discount": 0.995, "aggregate": minimum}),
         ("fql/humanoidmaze-medium-task1", {"aggregate": mean}),
         ("fql/pointmaze-medium-task1", {"alpha": 10.0, "discount": 0.99, "aggregate": mean}),
+        ("fql/antmaze-large-task1", {"alpha": 10.0, "discount": 0.99, "aggregate": minimum}),
+        ("fql/antsoccer-arena-task4", {"alpha": 30.0, "discount": 0.995, "aggregate": mean}),
+        ("fql/puzzle-4x4-task4", {"alpha": 1000.0, "discount": 0.99}),
         ("ifql/antmaze-giant-task4", {"discount": 0.995, "expectile": 0.9, "act": BestOfN(32)}),
         ("ifql/humanoidmaze-medium-task3", {"discount": 0.995}),
         ("ifql/scene-task2", {"discount": 0.99}),
@@ -82,10 +86,18 @@ def test_the_papers_setting():
         ("qam-f/scene-task2", {"head": OneStepHead(300.0), "inverse_temperature": 1.0}),
         ("qam-f/cube-double-task2", {"head": FlowHead(), "inverse_temperature": 1.0}),
         ("qam-e/antmaze-giant-task3", {"head": EditHead(0.1), "inverse_temperature": 10.0}),
+        ("qam/antmaze-large-task1", {"inverse_temperature": 10.0, "chunk": 1, "discount": 0.99}),
+        ("qam/puzzle-4x4-play-100m-task4", {"inverse_temperature": 30.0, "chunk": 5}),
+        ("qam-e/puzzle-4x4-play-100m-task4", {"head": EditHead(0.9), "inverse_temperature": 0.1}),
+        ("qam-f/cube-quadruple-play-100m-task2", {"head": OneStepHead(30.0)}),
+        ("qam-f/humanoidmaze-large-task1", {"inverse_temperature": 0.3, "discount": 0.995}),
         ("bam/cube-triple-task1", {"improve": back_propagate, "inverse_temperature": 3.0}),
         ("gfp/cube-double-task4", {"alpha": 1.0, "eta": 0.01, "target": mean, "aggregate": mean}),
         ("fql/cube-single-noisy-task1", {"alpha": 300.0, "discount": 0.99}),
         ("gfp/cube-single-noisy-task1", {"alpha": 10.0, "eta": 1e-3, "target": mean}),
+        ("gfp/cube-triple-noisy-task2", {"alpha": 0.1, "eta": 1e-5, "target": mean}),
+        ("gfp/antmaze-large-stitch-task1", {"eta": 1e-6, "discount": 0.995}),
+        ("gfp/humanoidmaze-large-task1", {"steps": 30, "discount": 0.999}),
         ("gfp/scene-task5", {"alpha": 10.0, "eta": 1e-3, "target": member(0)}),
         ("gfp/antmaze-giant-task4", {"eta": 0.1, "aggregate": minimum, "reference": minimum}),
         ("gfp/humanoidmaze-medium-task3", {"alpha": 0.3, "discount": 0.995, "target": mean}),
@@ -93,6 +105,8 @@ def test_the_papers_setting():
         ("gfp-released/scene-task5", {"target_use_next": True, "target": member(0)}),
         ("qc-rlpd/cube-double-task4", {"chunk": 5, "bc": 0.01, "ensemble": 10}),
         ("mvp/cube-double-task4", {"weight": 1.0, "act": BestOfN(32)}),
+        ("qc/cube-quadruple-play-100m-task2", {"act": BestOfN(32), "chunk": 5}),
+        ("qc-fql/cube-quadruple-play-100m-task2", {"alpha": 100.0, "chunk": 5}),
         ("qc/robomimic-square", {"act": BestOfN(16), "bootstrap": BestOfN(16), "chunk": 5}),
         ("fql/robomimic-lift", {"alpha": 10_000.0, "chunk": 1, "discount": 0.99}),
         ("fql-n/robomimic-can", {"alpha": 10_000.0, "chunk": 5}),
@@ -192,23 +206,46 @@ def test_gfp_has_larger_batches_on_the_largest_tasks():
 
 
 def test_methods_of_one_protocol_differ_in_the_method_alone():
-    """Same task, budget, batch and draw; RLPD's half offline share and missing offline phase are
-    its method's."""
-    for prefix, shared in (("", "qc"), ("mini/", "mini/fmq")):
-        base = runs.get(f"{shared}/scene-task4").config
+    """Small: same task, budget, batch and draw, but for RLPD, whose missing offline phase is its
+    method's. At the papers' size FMQ's, MVP's and QC's."""
+    own = {"fql", "ifql", "gfp", "gfp-released", "qam", "qam-f", "qam-e", "bam"}
+    for prefix, base in (("", "qc"), ("mini/", "mini/fmq")):
+        base = runs.get(f"{base}/scene-task4").config
         for family in runs.families():
-            if not family.tasks or family.name.startswith("mini/") != bool(prefix):
+            small = family.name.startswith("mini/")
+            if not family.tasks or small != bool(prefix) or family.name in own:
                 continue
             config = runs.get(f"{family.name}/scene-task4").config
             assert (config.task, config.batch, config.normaliser) == (
                 base.task, base.batch, base.normaliser,
             )  # fmt: skip
-            (steps,) = {run.phases[-1].env_steps for run in (config, base)}  # pyright: ignore
-            assert steps
+            assert config.phases[-1].env_steps == base.phases[-1].env_steps  # pyright: ignore
+            assert bool(config.draw == base.draw) == ("rlpd" not in family.name or small)
             if "rlpd" not in family.name:
-                assert (config.phases, config.draw) == (base.phases, base.draw)
-    sparse = [task for task in OGBENCH if runs.get(f"qc/{task}").config.task.sparse]
-    assert {task.rpartition("-task")[0] for task in sparse} == {"scene", "puzzle-3x3"}
+                assert (config.phases, config.evaluation.every) == (
+                    base.phases, base.evaluation.every,
+                )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "phases", "trial"),
+    [
+        (("fql", "ifql"), (fp.Offline(), fp.Online()), (100_000, 50, 50)),
+        (("gfp", "gfp-released"), (fp.Offline(1_000_000),), (100_000, 100, 100)),
+        (
+            ("qam", "qam-f", "qam-e", "bam"), (fp.Offline(1_000_000), fp.Online(500_000)),
+            (50_000, 50, 50),
+        ),
+        (("rlpd", "rlpd-ac", "qc-rlpd"), (fp.Online(random_steps=5_000),), (100_000, 50, 50)),
+    ],
+)  # fmt: skip
+def test_budgets_of_the_papers(names, phases, trial):
+    """GFP's results are offline; QAM has half a million steps online, and twice the evaluations."""
+    for name in names:
+        config = runs.get(f"{name}/cube-double-task2").config
+        told = config.evaluation
+        assert config.phases == phases
+        assert (told.every, told.episodes, told.final_episodes) == trial
 
 
 def test_a_small_run_is_the_paper_s_method_with_small_nets():
@@ -232,7 +269,41 @@ def test_every_task_has_every_family():
     assert {name for name in big if f"mini/{name}" in big} | {
         name for name in big if name.startswith("mini/")
     } == big
-    assert all(family.tasks in ((), TASKS) for family in runs.families())
+    for family in runs.families():
+        assert family.tasks[: len(TASKS)] in ((), TASKS)
+        if family.name.startswith("mini/"):
+            assert len(family.tasks) in (0, len(TASKS))
+
+
+QAM_S = "antmaze-large humanoidmaze-large cube-quadruple-play-100m puzzle-4x4-play-100m"
+FQL_S = "antmaze-large antsoccer-arena humanoidmaze-large puzzle-4x4"
+NOISY = "cube-single-noisy cube-double-noisy cube-triple-noisy puzzle-4x4-noisy scene-noisy"
+GFP_S = f"{FQL_S} antmaze-large-stitch antmaze-large-explore antsoccer-arena-stitch {NOISY}"
+
+
+@pytest.mark.parametrize(
+    ("names", "environments"),
+    [
+        ("fmq mvp mvp-qgbs bc fmq-single mvp-shortcut fmq-from-qc decision-flow", ""),
+        ("qc bfn bfn-n qc-fql fql-n rlpd rlpd-ac qc-rlpd", "cube-quadruple-play-100m"),
+        ("fql", f"{FQL_S} {NOISY}"),
+        ("ifql", FQL_S),
+        ("gfp gfp-released", f"{GFP_S} humanoidmaze-medium-stitch"),
+        ("qam qam-f qam-e bam", QAM_S),
+    ],
+)
+def test_methods_have_the_environments_of_their_papers(names, environments):
+    """Beyond those of all methods; with five tasks each, of data sets that there are."""
+    families = {family.name: family for family in runs.families()}
+    for name in names.split():
+        further = families[name].tasks[len(TASKS) :]
+        assert {task.rpartition("-task")[0] for task in further} == set(environments.split())
+        assert len(set(further)) == len(further) == 5 * len(environments.split())
+        for task in further:
+            named = task_name(task)
+            assert named is not None
+            assert find_set(named.environment, named.kind, sharded=named.sharded)
+            assert runs.get(f"{name}/{task}").config.task.name == task
 
 
 def test_unknown_and_taken_names():

@@ -5,6 +5,7 @@ says so. ``<env>`` below is a task's name without its number.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from flowpolicy.agents import (
@@ -30,7 +31,7 @@ from flowpolicy.refine import QGBS, BestOfN, OneStep, Refiner
 from flowpolicy.runs.guided import gfp, gfp_batch, gfp_released
 from flowpolicy.runs.ogbench import setting
 from flowpolicy.runs.tilted import control, tilted, tilted_e, tilted_f
-from flowpolicy.train.phases import Offline, Online, Phase
+from flowpolicy.train.phases import Evaluation, Offline, Online, Phase
 from flowpolicy.values import mean, minimum
 
 
@@ -43,6 +44,8 @@ class Method:
     phases:   of the paper's protocol
     draw:     how a batch chooses between offline and online rows
     batch:    from the environment to the samples of an update, at the paper's size
+    paper:    whose rewards it has (``ogbench.SETTINGS``) and whose environments (``paper.MORE``)
+    trial:    the paper's evaluations, without ``refiners``
     """
 
     name: str
@@ -52,6 +55,8 @@ class Method:
     phases: tuple[Phase, ...] = (Offline(), Online())
     draw: Draw = UniformDraw()
     batch: Callable[[str], int] = lambda _: 256
+    paper: str = "fmq"
+    trial: Evaluation = Evaluation()
 
 
 def everywhere(agent: AgentConfig) -> Callable[[str], AgentConfig]:
@@ -116,7 +121,22 @@ def released(fmq: FMQ) -> FMQ:
     return dataclasses.replace(fmq, aggregate_offline=mean, clip_endpoint=True, eta=1.0, beta=0.3)
 
 
-RLPD_PHASES = (Online(random_steps=5_000),)
+# A method with what its paper has beside the agent. RLPD is as in QC's.
+OF_QC = functools.partial(Method, paper="qc")
+OF_MVP = functools.partial(Method, paper="mvp")
+OF_FQL = functools.partial(Method, paper="fql")
+OF_GFP = functools.partial(
+    Method,
+    # All of its results are offline. How often it evaluates we did not read: as FQL.
+    phases=(Offline(),),
+    trial=Evaluation(episodes=100, final_episodes=100),
+    batch=gfp_batch,
+    paper="gfp",
+)
+OF_QAM = functools.partial(
+    Method, phases=(Offline(), Online(500_000)), trial=Evaluation(every=50_000), paper="qam"
+)
+OF_RLPD = functools.partial(OF_QC, phases=(Online(random_steps=5_000),), draw=OfflineShare(0.5))
 
 OBJECTIVES: dict[str, tuple[str, tuple[Term, ...]]] = {
     "mean-flow": ("MeanFlow and its logit-normal times", cloning.mean_flow_terms()),
@@ -129,7 +149,8 @@ OBJECTIVES: dict[str, tuple[str, tuple[Term, ...]]] = {
 """Offline losses of a flow map: a name, what it is, its terms."""
 
 NOISY = ("gfp", "fql")
-"""Methods with runs on noisy data of cube-single too: GFP, which claims it, and FQL beside it."""
+"""Methods with runs on noisy data too, small ones on cube-single's: GFP, which claims it, and FQL
+beside it."""
 
 ETAS = (0.1, 0.3, 0.5, 0.8, 1.0)
 
@@ -138,37 +159,30 @@ def compared(fmq: FMQ) -> tuple[Method, ...]:
     """The papers' methods; FMQ with the settings of ``fmq``."""
     chunked = lambda env: qc_fql(alpha=chunked_weight(env))  # noqa: E731
     returns = lambda env: fql_n(alpha=returns_weight(env))  # noqa: E731
-    half, online = OfflineShare(0.5), RLPD_PHASES
     return (
         Method("fmq", "FMQ, acting with best-of-32", everywhere(fmq)),
         Method("fmq-qgbs", "FMQ, evaluated by QGBS too", everywhere(fmq), (QGBS(),)),
         Method("fmq-released", "FMQ as the released code reads", everywhere(released(fmq))),
-        Method("mvp", "MVP, acting with best-of-32", everywhere(MVP())),
-        Method("mvp-qgbs", "MVP, evaluated by QGBS too", everywhere(MVP()), (QGBS(),)),
-        Method("qc", "QC: flow cloning, best of N chunks", qc),
-        Method("bfn", "QC with single actions, best of 4", everywhere(bfn())),
-        Method("bfn-n", "BFN with 5-step returns", everywhere(bfn_n())),
-        Method("qc-fql", "FQL on chunks", chunked),
-        Method("fql", "FQL: a one-step actor distilled from a flow", fql),
-        Method("fql-n", "FQL with 5-step returns", returns),
-        Method("gfp", "GFP: FQL whose flow clones what is worth it", gfp, batch=gfp_batch),
-        Method(
-            "gfp-released", "GFP with VaBC's next action drawn at s", gfp_released,
-            batch=gfp_batch,
-        ),
-        Method("ifql", "IFQL: expectile value, best of 32", ifql),
-        Method("qam", "QAM: a flow tilted by adjoint matching", tilted),
-        Method("qam-f", "QAM with a one-step actor distilled from its flow", tilted_f),
-        Method("qam-e", "QAM with a bounded edit of its actions", tilted_e),
-        Method("bam", "control: QAM by back-propagation through its SDE", control),
-        Method("rlpd", "RLPD: online, half prior data", everywhere(RLPD()), (), online, half),
-        Method("rlpd-ac", "RLPD on chunks", everywhere(RLPD(chunk=5)), (), online, half),
-        Method(
-            "qc-rlpd", "RLPD on chunks with cloning", everywhere(RLPD(chunk=5, bc=0.01)), (),
-            online, half,
-        ),
+        OF_MVP("mvp", "MVP, acting with best-of-32", everywhere(MVP())),
+        OF_MVP("mvp-qgbs", "MVP, evaluated by QGBS too", everywhere(MVP()), (QGBS(),)),
+        OF_QC("qc", "QC: flow cloning, best of N chunks", qc),
+        OF_QC("bfn", "QC with single actions, best of 4", everywhere(bfn())),
+        OF_QC("bfn-n", "BFN with 5-step returns", everywhere(bfn_n())),
+        OF_QC("qc-fql", "FQL on chunks", chunked),
+        OF_FQL("fql", "FQL: a one-step actor distilled from a flow", fql),
+        OF_QC("fql-n", "FQL with 5-step returns", returns),
+        OF_GFP("gfp", "GFP: FQL whose flow clones what is worth it", gfp),
+        OF_GFP("gfp-released", "GFP with VaBC's next action drawn at s", gfp_released),
+        OF_FQL("ifql", "IFQL: expectile value, best of 32", ifql),
+        OF_QAM("qam", "QAM: a flow tilted by adjoint matching", tilted),
+        OF_QAM("qam-f", "QAM with a one-step actor distilled from its flow", tilted_f),
+        OF_QAM("qam-e", "QAM with a bounded edit of its actions", tilted_e),
+        OF_QAM("bam", "control: QAM by back-propagation through its SDE", control),
+        OF_RLPD("rlpd", "RLPD: online, half prior data", everywhere(RLPD())),
+        OF_RLPD("rlpd-ac", "RLPD on chunks", everywhere(RLPD(chunk=5))),
+        OF_RLPD("qc-rlpd", "RLPD on chunks with cloning", everywhere(RLPD(chunk=5, bc=0.01))),
         Method("bc", "flow map behaviour cloning", everywhere(BC())),
-    )  # fmt: skip
+    )
 
 
 def controls(base: FMQ) -> tuple[Method, ...]:
@@ -198,7 +212,8 @@ def objectives(fmq: FMQ, mvp: MVP) -> tuple[Method, ...]:
             ("fmq", dataclasses.replace(fmq, terms=terms)),
             ("mvp", dataclasses.replace(mvp, terms=terms, weight=0.0)),
         ):
-            built.append(Method(f"{short}-{name}", f"{short.upper()} by {text}", everywhere(agent)))
+            title = f"{short.upper()} by {text}"
+            built.append(Method(f"{short}-{name}", title, everywhere(agent), paper=short))
     return tuple(built)
 
 
