@@ -225,37 +225,6 @@ def test_improvement_and_profile(two):
     assert profile["mini/mvp"] == pytest.approx([1, 1 / 3, 0, 0])
 
 
-def test_speedup_counts_environment_steps(two):
-    rows = {
-        (row.task, row.threshold): row
-        for row in compared(two).speedup(thresholds=(0.5, 0.9))
-    }  # fmt: skip
-    half = rows[TASK1, 0.5]
-    assert half.fast_passage.steps == (200, 200, 300)
-    assert half.slow_passage.steps == (300, 300, 300)
-    assert (half.speedup.ratio, half.speedup.bound) == (1.5, "=")
-    never = rows[TASK1, 0.9]
-    assert (never.slow_passage.reached, never.speedup.bound) == (0, ">")
-    assert never.speedup.ratio == pytest.approx(1.0)  # 300 or more, over 300
-    peaks = [row for row in compared(two).speedup(()) if row.common_peak]
-    assert [row.threshold for row in peaks] == pytest.approx([0.6, 0.6])
-
-
-def test_offline_success_counts_as_step_0(make_run):
-    """0.02 at the end of the offline phase, as in the other fixtures."""
-    from run_folders import evaluation_rows
-
-    from flowpolicy.report.progress import phase_curves
-    from flowpolicy.report.results import online_curves, passage
-
-    folder = make_run((0, 1), rows=evaluation_rows((0, 1), "own"))
-    parts = phase_curves(read_run(folder).evaluations, "own", np.random.default_rng(0))
-    curves = online_curves(parts)
-    assert curves[0] == ([0, 100, 200, 300, 400, 500], [0.02, 0.0, 0.25, 0.5, 0.75, 0.8])
-    assert passage(curves, 0.01).steps == (0, 0)
-    assert online_curves(parts[:1]) == {}
-
-
 def test_the_text_says_the_numbers_and_what_is_missing(two):
     lines = str(compared(two[:3])).splitlines()
     assert lines[0].startswith("cube-single-task1  mini/fmq: 0.900 [")

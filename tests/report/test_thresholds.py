@@ -20,6 +20,9 @@ def test_first_passage_is_the_first_step_at_or_above():
     assert first_passage(steps, rates, 0.0) == 0
     assert first_passage(steps, rates, 0.6) == 30
     assert first_passage(steps, rates, 0.95) == INF
+    mean = float(np.mean([0.8, 0.8, 0.8]))
+    assert mean > 0.8  # by a rounding
+    assert first_passage([0, 10], [0.0, 0.8], mean) == 10
 
 
 def test_the_median_counts_seeds_that_never_got_there():

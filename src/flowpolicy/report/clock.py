@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.progress import PhaseCurve
-from flowpolicy.report.results import online_curves, passage
 from flowpolicy.report.runfiles import PHASES, RunFiles
+from flowpolicy.report.sooner import online_curves, passage
 from flowpolicy.report.thresholds import Passage
 
 

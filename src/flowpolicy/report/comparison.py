@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float
 
 from flowpolicy.errors import unknown_name
-from flowpolicy.report import contrasts, results, statistics
+from flowpolicy.report import contrasts, results, sooner, statistics
 from flowpolicy.report.clock import Waiting, waiting
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.progress import PhaseCurve, phase_curves
-from flowpolicy.report.results import SEED, Aggregate, Improvement, Paired, Reached, Result
+from flowpolicy.report.results import SEED, Aggregate, Improvement, Paired, Result
 from flowpolicy.report.runfiles import RunFiles
 from flowpolicy.report.scores import Protocol, Score, final, missing
+from flowpolicy.report.sooner import MeanSpeedup, Reached, online_curves
 from flowpolicy.report.thresholds import THRESHOLDS
 
 
@@ -142,13 +143,30 @@ class Comparison:
         """How much sooner each method is at each success rate than each other one, per task.
 
         Only methods with at least two online evaluations have a time; step 0 of the online phase
-        is the last offline evaluation. The highest mean that both reached is a threshold too.
+        is the last offline evaluation. The best success of each is a target for the other, too.
         """
         rows = []
         for task in self.tasks:
-            curves = {m: c for m, c in self.curves(task).items() if results.online_curves(c)}
-            for fast, slow in itertools.combinations(curves.items(), 2):
-                rows += results.reached(task, fast, slow, thresholds)
+            for fast, slow in itertools.combinations(self._online(task).items(), 2):
+                rows += sooner.reached(task, fast, slow, thresholds)
+                rows += sooner.reached_best(task, fast, slow)
+                rows += sooner.reached_best(task, slow, fast)
+        return tuple(rows)
+
+    def mean_speedup(self) -> tuple[MeanSpeedup, ...]:
+        """How much sooner each method is at the best success of each other one, over their tasks.
+
+        Those on which both have at least two online evaluations, as in ``speedup``.
+        """
+        online = {task: self._online(task) for task in self.tasks}
+        found: dict[tuple[str, str], dict[str, Reached]] = {}
+        for row in self.speedup(()):
+            found.setdefault((row.fast, row.slow), {})[row.task] = row
+        rows = []
+        for fast, slow in itertools.permutations(self.methods, 2):
+            tasks = [task for task, has in online.items() if fast in has and slow in has]
+            if tasks:
+                rows.append(sooner.mean_speedup(fast, slow, tasks, found.get((fast, slow), {})))
         return tuple(rows)
 
     def waiting(self, thresholds: Sequence[float] = THRESHOLDS) -> tuple[Waiting, ...]:
@@ -173,6 +191,9 @@ class Comparison:
                 f"{row.task}  {row.method}: {row.mean:.3f} [{low:.3f}, {high:.3f}], {seeds}"
             )
         return "\n".join([*lines, *(f"missing: {note}" for note in self.missing())])
+
+    def _online(self, task: str) -> dict[str, tuple[PhaseCurve, ...]]:
+        return {m: curves for m, curves in self.curves(task).items() if online_curves(curves)}
 
     def _scores(self, method: str, protocol: Protocol) -> dict[str, Mapping[int, Score]]:
         mine = {cell.task: protocol(cell) for cell in self.cells if cell.method == method}

@@ -11,7 +11,7 @@ from flowpolicy.report.confounders import confounders
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.modes import Modes
-from flowpolicy.report.page_tables import name_of, page_qgbs, page_results
+from flowpolicy.report.page_tables import name_of, page_qgbs, page_results, page_speedup
 from flowpolicy.report.scores import Protocol, final, last_three
 from flowpolicy.report.table import Table, ends
 from flowpolicy.report.thresholds import Passage
@@ -33,6 +33,7 @@ def tables(
         "improvement": lambda: _improvement(comparison),
         "waiting": lambda: _waiting(comparison),
         "speedup": lambda: _speedup(comparison),
+        "mean_speedup": lambda: _mean_speedup(comparison),
         "cost": lambda: _cost(comparison),
         "page": lambda: page_results(comparison),
         "page_qgbs": lambda: page_qgbs(comparison),
@@ -131,7 +132,7 @@ def _when(passage: Passage) -> int | str:
 def _speedup(comparison: Comparison) -> Table:
     columns = (
         "task", "success", "target", "first", "first_reached", "first_steps", "second",
-        "second_reached", "second_steps", "first_sooner_by", "low", "high",
+        "second_reached", "second_steps", "first_sooner_by", "low", "high", "page_sooner_by",
     )  # fmt: skip
     rows = []
     for r in comparison.speedup():
@@ -140,11 +141,22 @@ def _speedup(comparison: Comparison) -> Table:
             ratio.bound, f"{ratio.bound} {ratio.ratio:.2f}"
         )
         low, high = ("none" if end == math.inf else f"{end:.2f}" for end in ratio.interval)
+        theirs = page_speedup(comparison, r.fast, r.slow, r.task) if r.best_of_slow else None
         rows.append(
-            (r.task, r.threshold, "highest both reached" if r.common_peak else "fixed",
+            (r.task, r.threshold, "best of second" if r.best_of_slow else "fixed",
              r.fast, f"{one.reached} of {len(one.steps)}", one.text,
-             r.slow, f"{two.reached} of {len(two.steps)}", two.text, sooner, low, high)
+             r.slow, f"{two.reached} of {len(two.steps)}", two.text, sooner, low, high, theirs)
         )  # fmt: skip
+    return Table(columns, tuple(rows))
+
+
+def _mean_speedup(comparison: Comparison) -> Table:
+    columns = ("first", "second", "tasks", "first_sooner_by", "missing", "page_sooner_by")
+    rows = [
+        (r.fast, r.slow, r.tasks, r.ratio, r.missing or None,
+         page_speedup(comparison, r.fast, r.slow))
+        for r in comparison.mean_speedup()
+    ]  # fmt: skip
     return Table(columns, tuple(rows))
 
 

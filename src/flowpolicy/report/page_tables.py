@@ -29,6 +29,14 @@ def page_results(comparison: Comparison) -> Table:
     return Table(("task", "page_method", "page_mean", "page_sd", "method", "mean", "sd"), (*rows,))
 
 
+def page_speedup(
+    comparison: Comparison, fast: str, slow: str, task: str = page.ALL_TASKS
+) -> float | None:
+    """What the page says of two methods; None where it says nothing, or has no such methods."""
+    names = {cell.method: name_of(cell) for cell in comparison.cells}
+    return page.speedups().get((names[fast], names[slow], task))
+
+
 def page_qgbs(comparison: Comparison) -> Table:
     """The page's settings of QGBS; ours where FMQ was evaluated with the same one."""
     totals = {row.method: row.iqm for row in comparison.aggregate()}

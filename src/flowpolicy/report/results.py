@@ -8,10 +8,8 @@ from jaxtyping import Float
 
 from flowpolicy.report import contrasts, statistics
 from flowpolicy.report.methods import Cell
-from flowpolicy.report.progress import PhaseCurve
 from flowpolicy.report.scores import Score, column
 from flowpolicy.report.statistics import Interval
-from flowpolicy.report.thresholds import Passage, Speedup, first_passage, speedup
 
 SEED = 0  # the same runs give the same intervals
 ByTask = Mapping[str, Mapping[int, Score]]
@@ -81,24 +79,6 @@ class Improvement:
     tasks: tuple[str, ...]
     probability: float
     interval: Interval | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Reached:
-    """When two methods first reached ``threshold`` on a task, in environment steps online.
-
-    ``common_peak`` says that the threshold is the highest mean success that both reached, the
-    target of the project page's speed-up.
-    """
-
-    task: str
-    threshold: float
-    common_peak: bool
-    fast: str
-    slow: str
-    fast_passage: Passage
-    slow_passage: Passage
-    speedup: Speedup
 
 
 def result(cell: Cell, scores: Mapping[int, Score]) -> Result:
@@ -184,55 +164,3 @@ def paired(
         interval=interval,
         same_episodes=all(a.episodes == b.episodes for a, b in pairs),
     )
-
-
-def online_curves(parts: Sequence[PhaseCurve]) -> dict[int, tuple[list[int], list[float]]]:
-    """Each seed's online steps and rates, the last offline rate at step 0."""
-    by_phase = {part.phase: part for part in parts}
-    if "online" not in by_phase or len(by_phase["online"].steps) < 2:
-        return {}
-    curves = {}
-    for seed, (steps, rates) in by_phase["online"].seeds.items():
-        before = by_phase["offline"].seeds.get(seed) if "offline" in by_phase else None
-        start = before is not None and len(before[0]) and steps[0] > 0
-        curves[seed] = (
-            [0] * bool(start) + [int(step) for step in steps],
-            ([float(before[1][-1])] if before and start else []) + [float(r) for r in rates],
-        )
-    return curves
-
-
-def common_peak(first: Sequence[PhaseCurve], second: Sequence[PhaseCurve]) -> float:
-    """The highest online mean of the method whose highest is lower."""
-    return min(
-        float(max(part.curve.mean, default=0.0))
-        for parts in (first, second)
-        for part in parts
-        if part.phase == "online"
-    )
-
-
-def reached(
-    task: str,
-    fast: tuple[str, Sequence[PhaseCurve]],
-    slow: tuple[str, Sequence[PhaseCurve]],
-    thresholds: Sequence[float],
-) -> tuple[Reached, ...]:
-    """The times of two methods at each threshold and at their common peak, if it is above 0."""
-    curves = [online_curves(parts) for _, parts in (fast, slow)]
-    peak = common_peak(fast[1], slow[1])
-    rows = []
-    for threshold, is_peak in [
-        *((t, False) for t in thresholds),
-        *([(peak, True)] if peak else []),
-    ]:
-        one, two = (passage(curve, threshold) for curve in curves)
-        ratio = speedup(one, two, np.random.default_rng(SEED))
-        rows.append(Reached(task, threshold, is_peak, fast[0], slow[0], one, two, ratio))
-    return tuple(rows)
-
-
-def passage(curves: Mapping[int, tuple[list[int], list[float]]], threshold: float) -> Passage:
-    """When each seed of ``online_curves`` first reached ``threshold``."""
-    steps = tuple(first_passage(s, r, threshold) for s, r in curves.values())
-    return Passage(steps, min(s[-1] for s, _ in curves.values()))

@@ -16,6 +16,7 @@ from flowpolicy.errors import InvalidData
 from flowpolicy.report.statistics import Interval
 
 THRESHOLDS = (0.25, 0.5, 0.75, 0.9)
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,9 @@ class Speedup:
 
 def first_passage(steps: Sequence[int], rates: Sequence[float], threshold: float) -> float:
     """The first of increasing ``steps`` whose rate is at least ``threshold``; else infinity."""
+    # A threshold that is a mean of equal rates may be a rounding above them.
     for step, rate in zip(steps, rates, strict=True):
-        if rate >= threshold:
+        if rate >= threshold - _ROUNDING:
             return float(step)
     return math.inf
 
