@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flowpolicy import runs
 from flowpolicy.cli import main
 from flowpolicy.cli.main import DEFAULTS
 from flowpolicy.data.collect import collect
@@ -169,6 +171,32 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mini/fmq/cube-triple-task4" in capsys.readouterr().out
     assert main(["list", "--parts"]) == 0
     assert "best_of_n" in capsys.readouterr().out
+
+
+def test_the_list_says_which_tasks_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every name it makes of a method and a task is a run, and no run of a method is left out."""
+    assert main(["list"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    common, *more = re.findall(r"(?:TASK is one of|: also) ([^.]+(?:\.\.\.[^.]+)*)\.", text)
+    assert common.startswith("cube-single-task1...5, ")
+    assert common.endswith(", robomimic-lift, robomimic-can, robomimic-square")
+    owners = re.findall(r"([a-z-]+(?:, [a-z-]+)*): also", text)
+    assert len(owners) == len(more) > 1
+    named = {
+        name: own for names, own in zip(owners, more, strict=True) for name in names.split(", ")
+    }
+    for family in runs.families():
+        if family.tasks and not family.name.startswith("mini/"):
+            said = ", ".join(filter(None, (common, named.get(family.name))))
+            assert tuple(_spelled_out(said)) == family.tasks
+
+
+def _spelled_out(ranges: str) -> list[str]:
+    spelled = []
+    for item in ranges.split(", "):
+        head, several, last = item.rpartition("1...")
+        spelled += [f"{head}{i}" for i in range(1, int(last) + 1)] if several else [item]
+    return spelled
 
 
 @pytest.mark.parametrize(

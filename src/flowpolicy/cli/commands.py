@@ -43,23 +43,36 @@ def list_runs(arguments: list[str]) -> int:
         table.add_row(*row)
     console.print(table)
     if not options.parts and not options.match:
-        tasks = dict.fromkeys(task for family in runs.families() for task in family.tasks)
         console.print(
-            f"\nTASK is one of {_ranges(list(tasks))}.\n"
-            "mini/ before a name is the same method at a size that two cores train in minutes.\n"
+            f"\n{_tasks(shown)}\n"
+            "mini/ before a name with a TASK of the first sentence is the same method at a size "
+            "that two cores train in minutes.\n"
             "flowpolicy list TEXT shows the names that contain TEXT.",
             highlight=False,
         )
     return 0 if rows else 2
 
 
+def _tasks(families: list[runs.Family]) -> str:
+    """What TASK may be: a sentence for every method, and one for those that have more."""
+    families = [family for family in families if family.tasks]
+    common = [t for t in families[0].tasks if all(t in family.tasks for family in families)]
+    more: dict[str, list[str]] = {}
+    for family in families:
+        own = _ranges([task for task in family.tasks if task not in common])
+        more.setdefault(own, []).append(family.name)
+    lines = [f"{', '.join(names)}: also {own}." for own, names in more.items() if own]
+    return "\n".join([f"TASK is one of {_ranges(common)}.", *lines])
+
+
 def _ranges(tasks: list[str]) -> str:
-    """``cube-single-task1`` to ``-task5`` as ``cube-single-task1...5``."""
+    """``cube-single-task1`` to ``-task5`` as ``cube-single-task1...5``; names without a number as
+    they are."""
     numbers: dict[str, list[str]] = {}
     for task in tasks:
-        head, _, number = task.rpartition("-task")
-        numbers.setdefault(head, []).append(number)
-    return ", ".join(f"{head}-task{n[0]}...{n[-1]}" for head, n in numbers.items())
+        head, numbered, number = task.rpartition("-task")
+        numbers.setdefault(head if numbered else task, []).extend([number] * bool(numbered))
+    return ", ".join(f"{head}-task{n[0]}...{n[-1]}" if n else head for head, n in numbers.items())
 
 
 @dataclasses.dataclass(frozen=True)
