@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import checkpoints, comparison, controls, measure, methods, pace, precision
+from benchmarks import checkpoints, comparison, controls, measure, methods, pace, precision, pusht
 
 import flowpolicy as fp
 from flowpolicy import parts, runs
@@ -152,6 +152,23 @@ def test_costs_of_checkpoints_are_measured(tmp_path: Path, monkeypatch: pytest.M
     assert found["state_mb"] > 30
     assert min(found["blocking_ms"].values()) > 0
     assert found["restore_ms"]["min"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.extras
+def test_streaming_and_chunks_play_push_t(tmp_path: Path) -> None:
+    """Collected, trained and played, pushes included; at the second call nothing is trained."""
+    pytest.importorskip("gym_pusht")
+    what = ["--tiny", "--episodes", "2", "--out", str(tmp_path)]
+    pusht.main(what)
+    (path,) = tmp_path.glob("pusht-*.json")
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["policy"] for row in rows} == set(pusht.policies())
+    assert all(0 < row[key] <= 0.95 for row in rows for key in ("covered", "pushed_covered"))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("checkpoints/*")}
+    pusht.main(what)
+    assert before
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("checkpoints/*")} == before
 
 
 @pytest.mark.slow
