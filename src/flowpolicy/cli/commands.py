@@ -1,6 +1,7 @@
 """``flowpolicy list``, ``evaluate`` and ``report``."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from flowpolicy import api, parts, runs
 from flowpolicy.report.show import rollout_of
+from flowpolicy.runs.paper import TASKS
 from flowpolicy.train.durable import write as write_durably
 from flowpolicy.train.folder import RunFolder
 
@@ -44,7 +46,7 @@ def list_runs(arguments: list[str]) -> int:
     console.print(table)
     if not options.parts and not options.match:
         console.print(
-            f"\n{_tasks(shown)}\n"
+            f"\n{_tasks()}\n"
             "mini/ before a name with a TASK of the first sentence is the same method at a size "
             "that two cores train in minutes.\n"
             "flowpolicy list TEXT shows the names that contain TEXT.",
@@ -53,19 +55,17 @@ def list_runs(arguments: list[str]) -> int:
     return 0 if rows else 2
 
 
-def _tasks(families: list[runs.Family]) -> str:
+def _tasks() -> str:
     """What TASK may be: a sentence for every method, and one for those that have more."""
-    families = [family for family in families if family.tasks]
-    common = [t for t in families[0].tasks if all(t in family.tasks for family in families)]
     more: dict[str, list[str]] = {}
-    for family in families:
-        own = _ranges([task for task in family.tasks if task not in common])
+    for family in runs.families():
+        own = _ranges([task for task in family.tasks if task not in TASKS])
         more.setdefault(own, []).append(family.name)
     lines = [f"{', '.join(names)}: also {own}." for own, names in more.items() if own]
-    return "\n".join([f"TASK is one of {_ranges(common)}.", *lines])
+    return "\n".join([f"TASK is one of {_ranges(TASKS)}.", *lines])
 
 
-def _ranges(tasks: list[str]) -> str:
+def _ranges(tasks: Sequence[str]) -> str:
     """``cube-single-task1`` to ``-task5`` as ``cube-single-task1...5``; names without a number as
     they are."""
     numbers: dict[str, list[str]] = {}
