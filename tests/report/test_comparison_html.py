@@ -31,6 +31,7 @@ SECTIONS = [
     "curves",
     "speedup",
     "cost",
+    "sweep",
     "modes",
     "paper",
     "page",
@@ -102,7 +103,7 @@ def test_every_table_is_a_file_of_the_same_numbers(folders, tmp_path):
     assert files == {
         "success", "overall", "paired", "improvement", "speedup", "cost", "page", "page_qgbs",
         "departures", "curves", "profile", "modes", "waiting", "confounders",
-        "mean_speedup",
+        "mean_speedup", "sweep",
     }  # fmt: skip
     shown = Reader(out.read_text(encoding="utf-8")).text
     for row in rows_of(tmp_path / "page" / "success.csv"):

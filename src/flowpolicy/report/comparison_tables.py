@@ -11,7 +11,13 @@ from flowpolicy.report.confounders import confounders
 from flowpolicy.report.costs import cost_of
 from flowpolicy.report.methods import Cell
 from flowpolicy.report.modes import Modes
-from flowpolicy.report.page_tables import name_of, page_qgbs, page_results, page_speedup
+from flowpolicy.report.page_tables import (
+    name_of,
+    page_qgbs,
+    page_results,
+    page_speedup,
+    sweep_table,
+)
 from flowpolicy.report.scores import Protocol, final, last_three
 from flowpolicy.report.table import Table, ends
 from flowpolicy.report.thresholds import Passage
@@ -37,6 +43,7 @@ def tables(
         "cost": lambda: _cost(comparison),
         "page": lambda: page_results(comparison),
         "page_qgbs": lambda: page_qgbs(comparison),
+        "sweep": lambda: sweep_table(comparison),
         "departures": lambda: Table(
             ("method", "what", "here", "paper"), departures(comparison.cells, papers)
         ),

@@ -30,6 +30,7 @@ from flowpolicy.report.progress import (
     refiners,
 )
 from flowpolicy.report.runfiles import PHASES, Evaluation, RunFiles, read_run
+from flowpolicy.report.sweep import read_sweep
 
 REPORT = "report.html"
 _TEMPLATE = "report.html.j2"
@@ -55,6 +56,7 @@ def render_report(run: RunFiles, *, material: Material) -> str:
         **_progress(run),
         **_rollout(material),
         **_facts(run, material),
+        sweep=read_sweep(run.path),
         flow=material.flow,
         flow_absent=material.flow_absent,
         flow_picture=None
