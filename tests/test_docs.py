@@ -177,3 +177,18 @@ def test_the_translation_of_flags_calls_nothing_missing_that_is_there() -> None:
     theirs = {code for row in rows for code in re.findall(r"`([\w.]+)`", row[0])}
     assert {"expectile", "num_samples", "p_aug", "frame_stack", "ogbench_dataset_dir"} <= theirs
     assert not any("not built" in cell for row in rows for cell in row)
+
+
+def test_the_tour_names_every_reading_that_the_released_run_has_otherwise() -> None:
+    """A row of its table for each field in which ``fmq-released`` is not ``fmq``."""
+    run, released = (
+        runs.get(f"{n}/cube-single-task1").config.agent for n in ("fmq", "fmq-released")
+    )
+    other = {
+        field.name
+        for field in dataclasses.fields(run)
+        if getattr(run, field.name) != getattr(released, field.name)
+    }
+    assert other == {"aggregate_offline", "clip_endpoint"}
+    told = " ".join(row[0] for row in rows_of("docs/tour.md"))
+    assert {name for name in other if f"`{name}`" in told} == other
