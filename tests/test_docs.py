@@ -14,6 +14,8 @@ import flowpolicy as fp
 from flowpolicy import parts, runs
 from flowpolicy.cli.main import COMMANDS
 from flowpolicy.data.collect import collect
+from flowpolicy.nets import Adam
+from flowpolicy.refine import BestOfN
 from flowpolicy.runs import mini
 from flowpolicy.train.phases import Evaluation, RunConfig
 
@@ -192,3 +194,16 @@ def test_the_tour_names_every_reading_that_the_released_run_has_otherwise() -> N
     assert other == {"aggregate_offline", "clip_endpoint"}
     told = " ".join(row[0] for row in rows_of("docs/tour.md"))
     assert {name for name in other if f"`{name}`" in told} == other
+
+
+@pytest.mark.parametrize(
+    ("agent", "source"),
+    [(fp.FMQ, r"page|Algorithm 1"), (fp.MVP, r"page|QC|Eq"), (fp.QC, "paper|Tab")],
+)
+def test_the_numbers_of_a_paper_s_agent_say_where_they_are_from(agent: type, source: str) -> None:
+    """In the sentences that the help shows: the page or that it is silent, or a table."""
+    text = inspect.getsource(agent)
+    told = dict(re.findall(r'^    (\w+): [^\n]+\n    """(.*?)"""', text, flags=re.S | re.M))
+    for field in dataclasses.fields(agent):
+        if type(field.default) in (int, float, Adam, BestOfN):
+            assert re.search(source, told[field.name]), field.name

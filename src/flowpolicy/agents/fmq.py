@@ -125,9 +125,9 @@ class FMQ:
     """Flow map policies with optimal Q-guidance."""
 
     chunk: int = 5
-    """h, actions of a chunk, executed open loop."""
+    """h, actions of a chunk, executed open loop. The page is silent; the code's value."""
     discount: float = 0.99
-    """gamma, of one environment step."""
+    """gamma, of one environment step. The page is silent; the code's value, everywhere."""
     ends: Views = whole_chunks
     """What a chunk is worth that an episode's end cuts: nothing to the critic, as in QC and the
     code, or its shorter return (``shorter_returns``). The page does not say."""
@@ -136,11 +136,12 @@ class FMQ:
     number; the released code's adaptive form has 1, its constant form 0.5. With 0 (a control) the
     policy stays u_off to the bit, whatever ``improve`` is, and only the critic goes on."""
     beta: float = 0.3
-    """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant."""
+    """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant. The page gives
+    no number; the code's value."""
     improve: Improvement = q_guidance
     """How the policy improves online; ``direct_gradient`` is a control."""
     terms: tuple[Term, ...] = fmq_terms()
-    """Summands of the offline flow map loss."""
+    """Summands of the offline flow map loss (Eqs. 3 and 5); their curriculum is the code's."""
     keep_offline_loss: float = 0.0
     """Weight of the offline flow map loss online. Algorithm 1 has none."""
     gradient: Aggregate = member(0)
@@ -157,19 +158,20 @@ class FMQ:
     """Behaviour and evaluation. Algorithm 1 draws one sample (``one_step``); the page's FMQ row
     equals its best-of-32 row, and the code ranks 32."""
     bootstrap: Refiner = BestOfN(32)
-    """The next action in the TD target."""
+    """The next action in the TD target. The page is silent; the code ranks 32."""
     ensemble: int = 2
-    """K, critics."""
+    """K, critics. The page speaks of two (clipped double Q), as the code has them."""
     tau: float = 0.005
-    """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
+    """Share of the new parameters in the target critic's Polyak average, in (0, 1]. The page is
+    silent; the code's value."""
     optimiser: Adam = Adam()
-    """Optimiser of the flow map."""
+    """Optimiser of the flow map. The page is silent; the code's, at 3e-4."""
     critic_optimiser: Adam | None = None
-    """Optimiser of the critics; where None the one above, as in the papers."""
+    """Optimiser of the critics; where None the one above, as in the code."""
     actor: Any = MLPFlow()
-    """Net of the flow map: a net configuration."""
+    """Net of the flow map: a net configuration. The page is silent; the code's."""
     critic: Any = MLPCritic()
-    """Net of one critic: a net configuration."""
+    """Net of one critic: a net configuration. The page is silent; the code's."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""

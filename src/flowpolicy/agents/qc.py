@@ -8,9 +8,10 @@ policy. Online the same update goes on with the union of offline and online rows
     BFN     ``bfn()``: single actions, N = 4
     BFN-n   ``bfn_n()``: single actions with n-step returns, N = 4
 
-With N = 1 it is flow cloning. The released code adds both losses up for one Adam; no parameter
-occurs in both, so one step for each is the same. Its critic's target follows the parameters from
-before the update, ours the new ones.
+With N = 1 it is flow cloning. Numbers are those of the paper's Tables 3 to 5, or of the released
+code where a field says so. The code adds both losses up for one Adam; no parameter occurs in both,
+so one step for each is the same. Its critic's target follows the parameters from before the update,
+ours the new ones.
 """
 
 import dataclasses
@@ -41,32 +42,34 @@ class QC:
 
     chunk: int = 5
     """h, rows of a transition; all their actions are executed open loop, save with
-    ``n_step_returns``."""
+    ``n_step_returns``. The paper has 5 (Tables 3 to 5), and tries 1 to 50."""
     discount: float = 0.99
-    """gamma, of one environment step."""
+    """gamma, of one environment step (Tables 3 to 5)."""
     ends: Views = whole_chunks
     """What a chunk is worth that an episode's end cuts: nothing to the critic, as in the paper, or
     its shorter return (``shorter_returns``). BFN-n has ``n_step_returns``."""
     steps: int = 10
-    """Euler steps from noise to an action."""
+    """Euler steps from noise to an action (Tables 3 to 5)."""
     act: Refiner = BestOfN(32)
-    """Behaviour and evaluation."""
+    """Behaviour and evaluation. N in the paper (Tables 3 to 5): 32 on cube and scene, 64 on puzzle,
+    16 on robomimic."""
     bootstrap: Refiner = BestOfN(32)
     """The next action in the TD target; the paper's N is that of ``act``."""
     aggregate: Aggregate = mean
-    """Value in the TD target and in ranking."""
+    """Value in the TD target and in ranking. The code takes the mean in both."""
     ensemble: int = 2
-    """K, critics; the paper also has 10."""
+    """K, critics (Tables 3 to 5; the paper also tries 10)."""
     tau: float = 0.005
-    """Share of the new parameters in the target critic's Polyak average, in (0, 1]."""
+    """Share of the new parameters in the target critic's Polyak average, in (0, 1] (Tables 3 to
+    5)."""
     optimiser: Adam = Adam()
-    """Optimiser of the velocity."""
+    """Optimiser of the velocity (Tables 3 to 5)."""
     critic_optimiser: Adam | None = None
-    """Optimiser of the critics; where None the one above, as in the papers."""
+    """Optimiser of the critics; where None the one above, as in the code."""
     actor: Any = MLPVelocity()
-    """Net of the velocity: a net configuration."""
+    """Net of the velocity: a net configuration; 4 x 512 in the code."""
     critic: Any = MLPCritic()
-    """Net of one critic: a net configuration."""
+    """Net of one critic: a net configuration; 4 x 512 in the code."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""

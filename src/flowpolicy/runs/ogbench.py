@@ -42,9 +42,9 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("qc", "cube", 0.99, 5, source="QC, Tables 3 and 4"),
+    Setting("qc", "cube", 0.99, 5, source="QC, Tables 3 to 5"),
     Setting("qc", "cube-quadruple", 0.99, 5, data="play-100m", source="QC, README of its code"),
-    Setting("qc", "puzzle", 0.99, 5, source="QC, Tables 3 and 4"),
+    Setting("qc", "puzzle", 0.99, 5, source="QC, Tables 3 to 5"),
     Setting("qc", "puzzle-3x3", 0.99, 5, sparse=True, source="QC, README of its code"),
     Setting("qc", "scene", 0.99, 5, sparse=True, source="QC, README of its code"),
     Setting("qc", "", 0.99, 5, source="ours: QC has no mazes"),
