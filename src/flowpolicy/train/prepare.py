@@ -80,9 +80,8 @@ def prepare(
             opened.callback(fleet.close)
         spec = _spec(dataset, fleet if online else None, config.offline_updates)
         check_random_steps(config, spec)
-        normaliser = config.normaliser.fit(rows) if start is None else start.normaliser
         check_rewards(config, rows)
-        check_refiners(config, spec, normaliser)
+        normaliser = _normaliser(config, spec, rows, start)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
         shards = _shards(task, dataset)
@@ -148,6 +147,15 @@ def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
         raise InvalidConfig("a run needs data, an environment, or both")
     obs, action = sides[0]
     return Spec(obs, action, updates, frames[0])
+
+
+def _normaliser(
+    config: RunConfig, spec: Spec, rows: Rows | None, start: Trained | None
+) -> Normaliser:
+    """What observations pass through, where the agent can play what evaluations ask for."""
+    found = config.normaliser.fit(rows) if start is None else start.normaliser
+    check_refiners(config, spec, found)
+    return found
 
 
 def check_refiners(config: RunConfig, spec: Spec, normaliser: Normaliser) -> None:
