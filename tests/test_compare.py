@@ -9,6 +9,7 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.cli import main
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
@@ -105,6 +106,8 @@ def test_evaluate_measures_and_the_page_shows_episodes_and_cost(
 
 
 def test_one_run_is_reported_as_before(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"out must end in \.html, got '.*one'"):
+        fp.report(runs[1], episodes=False, out=tmp_path / "one")
     out = tmp_path / "one.html"
     assert main(["report", str(runs[0]), "--out", str(out), "--no-episodes"]) == 0
     assert "flowpolicy report" in out.read_text(encoding="utf-8")

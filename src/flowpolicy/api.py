@@ -339,9 +339,13 @@ def report(*given: AnyRun, out: str | Path | None = None, episodes: bool = True)
               whose tables go as CSV files into the folder beside it, ``comparison/``
     episodes: whether episodes are played and shown; of several runs a success and a failure of
               every method
+
+    Raises ``InvalidConfig`` where ``out`` is no name of a page, and what ``compare`` does.
     """
     from flowpolicy.report.html import write_report  # draws; acting needs no matplotlib
 
+    if out is not None and Path(out).suffix != ".html":
+        raise InvalidConfig(f"out must end in .html, got {str(out)!r}")
     if len(given) == 1:
         folder = RunFolder(_path(given[0]))
         material = show(folder) if episodes else Material()
