@@ -9,9 +9,9 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.cli import main
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.toy import PointMass
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
