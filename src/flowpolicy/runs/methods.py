@@ -196,6 +196,10 @@ def controls(base: FMQ) -> tuple[Method, ...]:
         "fmq-keep-cloning": ("cloning loss kept online", {"keep_offline_loss": 1.0}),
         "fmq-fixed-eta": ("eta the same everywhere", {"beta": 0.0}),
         "fmq-adaptive-eta": ("eta smaller where critics disagree", {"beta": 0.3}),
+        "fmq-mean": (
+            "the critics' mean, as MVP and QC have it",
+            {"aggregate_offline": mean, "aggregate_online": mean},
+        ),
         **{f"fmq-eta-{eta}": (f"eta {eta}", {"eta": eta}) for eta in ETAS},
     }  # fmt: skip
     return tuple(
