@@ -3,11 +3,13 @@
 One process a run, one after the other, seed by seed, so that a comparison that is stopped half way
 is a fair one of fewer seeds. What a finished run leaves in ``results/comparison`` (configuration,
 evaluations, costs, machine, a clock; no checkpoint) is enough for ``flowpolicy report``, and a run
-that is there is not run again. ``README.md`` says what the protocol is.
+that is there is not run again. ``--picture`` draws the learning curves of what is there.
+``README.md`` says what the protocol is.
 """
 
 import argparse
 import dataclasses
+import io
 import json
 import shutil
 import subprocess
@@ -15,16 +17,24 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 import flowpolicy as fp
 from benchmarks.measure import RESULTS, machine
 from flowpolicy import runs
 from flowpolicy.data import ogbench
+from flowpolicy.report.figures import learning_curve
+from flowpolicy.report.style import png
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("fmq", "mvp", "qc", "fql")
 QGBS_TOO = ("fmq", "mvp")
 """Methods whose evaluations are played by QGBS as well: six columns from four runs."""
 TASKS = ("cube-single-task1", "cube-single-task2")
+PICTURE = ROOT / "docs" / "images" / "comparison.png"
+COMPARISON = RESULTS / "comparison"
+REBUILT = ("swfp", "decision-flow")
+"""What names of methods that are rebuilt from abstracts begin with; they stay out of the table."""
 KEPT = ("config.json", "evaluations.csv", "costs.csv")
 CLOCK = ("seed", "phase", "step", "updates", "seconds")
 APART = 500
@@ -53,26 +63,48 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after as many")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "comparison")
-    parser.add_argument("--results", type=Path, default=RESULTS / "comparison")
+    parser.add_argument("--results", type=Path, default=COMPARISON)
     parser.add_argument("--tiny", action="store_true", help="a check of this script, no result")
+    parser.add_argument("--picture", action="store_true", help="draw what is there, and no more")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         method, task, seed = options.one
         train(Job(method, task, int(seed)), options.out, tiny=options.tiny)
         return 0
-    jobs = [
-        Job(method, task, seed)
-        for seed in range(options.seeds)
-        for task in options.tasks
-        for method in options.methods
-    ]
+    if options.picture:
+        draw([options.results / job.name for job in every(options)])
+        return 0
+    if any(m.startswith(REBUILT) for m in options.methods) and options.results == COMPARISON:
+        parser.error("methods rebuilt from abstracts stay out of the table; give --results")
+    jobs = every(options)
     work(jobs, options, "benchmarks.comparison")
     done = [job for job in jobs if (options.results / job.name).exists()]
     print(f"{len(done)} of {len(jobs)} runs are done")
     if done:
         print(fp.compare([options.results / job.name for job in done]))
     return 0
+
+
+def every(options: argparse.Namespace) -> list[Job]:
+    """The runs that are asked for, seed by seed."""
+    return [
+        Job(method, task, seed)
+        for seed in range(options.seeds)
+        for task in options.tasks
+        for method in options.methods
+    ]
+
+
+def draw(folders: list[Path]) -> None:
+    """Learning curves, a strip for every task, of what is there."""
+    found = fp.compare([folder for folder in folders if folder.exists()])
+    strips = [png(learning_curve(found.curves(task)), dpi=110) for task in found.tasks]
+    images = [Image.open(io.BytesIO(strip)).convert("RGB") for strip in strips]
+    page = Image.new("RGB", (images[0].width, sum(i.height for i in images)), "white")
+    for i, image in enumerate(images):
+        page.paste(image, (0, sum(other.height for other in images[:i])))
+    page.save(PICTURE, optimize=True)
 
 
 def work(jobs: list[Job], options: argparse.Namespace, module: str) -> None:

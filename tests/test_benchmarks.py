@@ -141,6 +141,15 @@ def test_the_comparison_keeps_what_a_report_needs_and_runs_nothing_twice(
     }  # fmt: skip
 
 
+def test_what_is_rebuilt_from_abstracts_stays_out_of_the_comparison(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for method in ("swfp", "decision-flow-direction"):
+        with pytest.raises(SystemExit):
+            comparison.main(["--methods", "fmq", method])
+        assert "give --results" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_costs_of_checkpoints_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the paper's size, with few rows and saves: all times are there and positive."""
