@@ -115,6 +115,17 @@ def test_the_effective_share_by_hand():
     assert effective_share(weights) == pytest.approx(np.exp(-0.64), rel=0.01)
 
 
+@pytest.mark.parametrize("weights", [[0.0, 0.0, 0.0], [1e-45, 0.0, 1e-45]])
+def test_weights_that_all_underflow_are_no_fault(weights):
+    """No sample counts: a share of 0, and nothing overflowed; one that does is not hidden by it."""
+    for share in (effective_share, jax.jit(effective_share)):
+        assert float(share(jnp.array(weights))) == 0.0
+        assert np.isnan(share(jnp.array([*weights, np.nan])))
+        assert np.isnan(share(jnp.array([*weights, np.inf])))
+    metrics = weight_metrics(jnp.array(weights))
+    assert all(float(value) == pytest.approx(0.0, abs=1e-40) for value in metrics.values())
+
+
 def test_weights_that_overflow_are_reported_and_not_hidden():
     """A share in the metrics; the effective share is not a number, which the guards stop at."""
     moments = Moments(jnp.zeros(()), jnp.ones(()))
@@ -138,7 +149,7 @@ def test_running_moments():
     np.testing.assert_array_equal(flat.standardise(jnp.full(3, 5.0)), 0.0)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-9])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-9, np.inf, np.nan])
 @pytest.mark.parametrize("kind", [StandardisedWeights, ScaledWeights])
 def test_a_temperature_that_divides_by_nothing_is_refused(kind, temperature):
     """With the released runs' range."""
@@ -146,7 +157,11 @@ def test_a_temperature_that_divides_by_nothing_is_refused(kind, temperature):
         kind(temperature=temperature)
 
 
-def test_a_clip_of_nothing_is_refused():
-    """All weights would be the same."""
-    with pytest.raises(InvalidConfig, match="clip must be above 0"):
-        StandardisedWeights(clip=0.0)
+@pytest.mark.parametrize("clip", [0.0, -1.0, np.nan])
+def test_a_clip_of_nothing_is_refused(clip):
+    """All weights would be the same; the code's value is told. An infinite one clips nothing."""
+    with pytest.raises(InvalidConfig, match=rf"clip must be above 0 .*has 3.*got {clip}.*equal"):
+        StandardisedWeights(clip=clip)
+    q, moments = jnp.array([0.0, 50.0]), Moments(jnp.zeros(()), jnp.ones(()))
+    expected = [np.exp(-50.0), 1.0]
+    np.testing.assert_allclose(StandardisedWeights(clip=np.inf)(q, moments, NOISE), expected, 1e-4)

@@ -10,6 +10,7 @@ the exploration noise, which only the released code looks at.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from flowpolicy.parts import register
 from flowpolicy.types import Metrics, Scalar
 
 SMALLEST_SPREAD = 1e-6
+SMALLEST_WEIGHT = float(jnp.finfo(jnp.float32).tiny)
 RELEASED_NOISE = 0.1
 """The released code's noise has the standard deviation 0.1 alpha, alpha being its temperature."""
 
@@ -61,13 +63,16 @@ class StandardisedWeights:
     temperature: float = 1.0
     """lambda, above 0. Released: 5 falling to 0.54 with the noise; on pixels 1."""
     clip: float = 3.0
-    """Largest |z|, above 0; FPMD's code has 3."""
+    """Largest |z|, above 0; FPMD's code has 3. Infinite for no clipping."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
         check_temperature("standardised_weights", self.temperature)
         if not self.clip > 0:
-            raise InvalidConfig(f"standardised_weights.clip must be above 0, got {self.clip}")
+            raise InvalidConfig(
+                f"standardised_weights.clip must be above 0 (FPMD's code has 3), got {self.clip}: "
+                "with 0 all weights are the same, which equal_weights says"
+            )
 
     def __call__(
         self, q: Float[Array, "batch"], moments: Moments, noise: Scalar
@@ -123,21 +128,25 @@ def equal_weights(
 
 
 def check_temperature(name: str, temperature: float) -> None:
-    """Raises ``InvalidConfig`` where it is not above 0, or is lost in float32."""
-    if not temperature >= SMALLEST_SPREAD:
+    """Raises ``InvalidConfig`` where it is not above 0, is lost in float32, or is not finite."""
+    if not SMALLEST_SPREAD <= temperature < math.inf:
         raise InvalidConfig(
-            f"{name}.temperature must be at least {SMALLEST_SPREAD}, because values are divided by "
-            f"it (the released runs have 0.5 to 5), got {temperature}"
+            f"{name}.temperature must be finite and at least {SMALLEST_SPREAD}, because values are "
+            f"divided by it (the released runs have 0.5 to 5), got {temperature}"
         )
 
 
 def effective_share(weights: Float[Array, "batch"]) -> Scalar:
     """(sum w)^2 / (n sum w^2), the effective sample size as a share of the n samples.
 
-    1 where all weights are the same, 1 / n where one has it all, not a number where any overflowed.
+    1 where all weights are the same, 1 / n where one has it all, 0 where all are 0 and no sample
+    counts, not a number where any overflowed.
     """
-    w = weights / jnp.max(weights)  # whose squares fit
-    return jnp.square(jnp.sum(w)) / (weights.shape[0] * jnp.sum(jnp.square(w)))
+    w = weights / jnp.maximum(jnp.max(weights), SMALLEST_WEIGHT)  # whose squares fit
+    squares = jnp.sum(jnp.square(w))
+    # 0 / 1 and not 0 / 0: weights that all underflow are no fault. NaN stays NaN.
+    some = jnp.where(squares == 0.0, 1.0, squares)
+    return jnp.square(jnp.sum(w)) / (weights.shape[0] * some)
 
 
 def weight_metrics(weights: Float[Array, "batch"]) -> Metrics:
