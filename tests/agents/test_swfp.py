@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import signal
 
 import agents_setup as setup
 import by_hand
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flowpolicy as fp
 from flowpolicy.agents.reconstructed import SWFP
 from flowpolicy.agents.reconstructed.swfp import block_loss, end_to_end, normaliser, stepwise
 from flowpolicy.errors import InvalidConfig
@@ -24,7 +27,10 @@ from flowpolicy.flows import (
     previous_map,
     probed_volume,
 )
-from flowpolicy.nets import Trainable
+from flowpolicy.nets import MLPCritic, MLPVelocity, Trainable
+from flowpolicy.train.phases import Evaluation
+from flowpolicy.train.stop import Stopped
+from flowpolicy.train.watch import Silent
 from flowpolicy.values import Critic, member
 
 KEY = jax.random.key(3)
@@ -249,12 +255,15 @@ def test_the_cut_changes_no_action():
         np.testing.assert_allclose(one, two, atol=1e-6)
     state = after.policy.blocks.opt_state
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(state))
-    np.testing.assert_array_equal(after.count, 2)
+    np.testing.assert_array_equal((after.count, after.policy.count), (2, 0))
 
 
-def test_the_previous_iterate_is_renewed_after_every_proximal_step():
-    """With three updates each it stays through two and is the present one after the third."""
-    agent, data = setup.make("swfp", True, inner=3), setup.batch()
+@pytest.mark.parametrize("offline", [0, 2])
+def test_the_previous_iterate_is_renewed_after_every_proximal_step(offline):
+    """With three updates each it stays through two and is the present one after the third, counted
+    from the cut: the first step is whole after any number of offline updates."""
+    data = setup.batch()
+    agent = setup.train(setup.make("swfp", False, inner=3), KEY, data, offline).begin_online(KEY)
     leaves = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])  # noqa: E731
     was = leaves(agent.policy.previous)
     np.testing.assert_array_equal(was, leaves(agent.policy.blocks.model))
@@ -264,6 +273,43 @@ def test_the_previous_iterate_is_renewed_after_every_proximal_step():
         assert np.any(now != was)
         was = now if i % 3 == 0 else was
         np.testing.assert_array_equal(leaves(agent.policy.previous), was)
+    assert int(agent.count) == offline + 6
+
+
+class Stop(Silent):
+    """Asks for a stop after the n-th block of updates or step."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def advance(self, done):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_amid_a_proximal_step_goes_on_in_it(tmp_path):
+    """Four updates each, after three offline ones; stopped after online update 1, 2 or 3 of the
+    first step, it ends as if it had not been, the previous iterate of its last step included."""
+    plan = {
+        "phases": (fp.Offline(3), fp.Online(7, start_after=0)), "inner": 4, "batch": 8,
+        "evaluation": Evaluation(every=0, final_episodes=0), "actor": MLPVelocity(8, 1),
+        "critic": MLPCritic(8, 1),
+    }  # fmt: skip
+
+    def ended(run):
+        agent = run.load()[0].agents
+        assert agent.policy.count.tolist() == [6]
+        return [np.asarray(x) for x in jax.tree.leaves(agent)]
+
+    whole = ended(fp.train("toy/swfp/unequal-modes", out=tmp_path / "whole", **plan))
+    out = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        fp.train("toy/swfp/unequal-modes", out=out, watch=Stop(4), **plan)
+    assert fp.Run(out).load()[0].agents.policy.count.tolist() in ([1], [2], [3])
+    for one, other in zip(ended(fp.resume(fp.Run(out))), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_normaliser_trains_nothing():

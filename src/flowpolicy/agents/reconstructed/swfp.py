@@ -275,10 +275,12 @@ class SWFP:
 
 
 class Cascade(eqx.Module):
-    """The blocks under training, and as they were when this proximal step began."""
+    """The blocks under training, as they were when this proximal step began, and updates since the
+    cut: the first step begins there, whenever that is."""
 
     blocks: Trainable[Blocks]
     previous: Blocks
+    count: Int[Array, ""]
 
 
 class SWFPAgent(Agent):
@@ -313,10 +315,11 @@ class SWFPAgent(Agent):
         del key
         if isinstance(self.policy, Cascade):
             return self
-        flow, count = self.policy.model, self.config.blocks
+        flow, blocks = self.policy.model, self.config.blocks
         # Cut twice, because the loop donates its buffers and none may be given away twice.
-        blocks = Trainable.create(cut(flow, count), self.config.block_optimiser)
-        return dataclasses.replace(self, policy=Cascade(blocks, cut(flow, count)))
+        trained = Trainable.create(cut(flow, blocks), self.config.block_optimiser)
+        cascade = Cascade(trained, cut(flow, blocks), jnp.zeros((), jnp.int32))
+        return dataclasses.replace(self, policy=cascade)
 
     def flow(self) -> Flow:
         """The flow by K Euler steps, or its blocks."""
@@ -333,7 +336,7 @@ class SWFPAgent(Agent):
         gradient, metrics = config.improve(
             config, key, blocks.model, previous, self.critic.online.model, batch
         )
-        blocks = blocks.step(gradient)
-        done = self.count % config.inner == 0
+        blocks, count = blocks.step(gradient), cascade.count + 1
+        done = count % config.inner == 0
         previous = jax.tree.map(lambda new, old: jnp.where(done, new, old), blocks.model, previous)
-        return Cascade(blocks, previous), metrics
+        return Cascade(blocks, previous, count), metrics
