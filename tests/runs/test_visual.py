@@ -4,8 +4,9 @@ import jax
 import pytest
 
 from flowpolicy import parts
-from flowpolicy.agents import FMQ, IFQL, RLPD
+from flowpolicy.agents import FMQ, IFQL, RLPD, Distilled, qam_e, qam_f
 from flowpolicy.agents.fql import FQL
+from flowpolicy.agents.reconstructed import DecisionFlow
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets.encoder import Impala
 from flowpolicy.nets.frames import ImpalaCritic, ImpalaFlow, ImpalaOneStep
@@ -16,7 +17,7 @@ SMALL = Impala(channels=(2,), width=4)
 SPEC = Spec(obs=(8, 8, 9), action=2)
 
 
-@pytest.mark.parametrize("agent", [FMQ(), FQL(), IFQL()])
+@pytest.mark.parametrize("agent", [FMQ(), FQL(), IFQL(), qam_f()])
 def test_every_net_looks_at_frames(agent):
     """It is built for them, written as text and read again, and is the same but for its nets."""
     visual = seeing(agent, SMALL)
@@ -35,5 +36,18 @@ def test_nets_are_inside():
     }
     assert kinds <= {ImpalaFlow, ImpalaOneStep, ImpalaCritic}
     assert len(kinds) >= 2
-    with pytest.raises(InvalidConfig, match="no Gaussian policy"):
-        seeing(RLPD(), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("agent", "text"),
+    [
+        (RLPD(), "RLPD.actor: there is no Gaussian policy"),
+        (qam_e(), "QAM.head: there is no edit"),
+        (DecisionFlow(), "DecisionFlow.value: there is no value on the way"),
+        (Distilled(qam_e(), FMQ()), "QAM.head: there is no edit"),
+    ],
+)
+def test_nets_that_would_flatten_frames_are_refused(agent, text):
+    """Also inside a head and inside another agent; the nets that have a form are named."""
+    with pytest.raises(InvalidConfig, match=f"{text}.*frames.*MLPFlow, MLPVelocity"):
+        seeing(agent, SMALL)

@@ -9,12 +9,13 @@ from typing import Any
 
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.fql import FQL
-from flowpolicy.agents.heads import OneStepHead
+from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.data.augment import RandomCrop
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPGaussian, MLPOneStep, MLPValue, MLPVelocity
 from flowpolicy.nets.encoder import Impala
 from flowpolicy.nets.frames import ImpalaCritic, ImpalaFlow, ImpalaOneStep, ImpalaValue
+from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.runs import registry
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Offline, RunConfig
@@ -37,6 +38,13 @@ SEEING = {
 }
 """By the net for vectors, the one for frames that has it inside."""
 
+BLIND = {
+    EditHead: "edit of actions",
+    MLPGaussian: "Gaussian policy",
+    MLPInnerValue: "value on the way to an action",
+}
+"""What flattens whatever it sees, and has no form for frames."""
+
 
 def seeing(agent: AgentConfig, encoder: Impala = Impala()) -> AgentConfig:
     """``agent``, and one inside it, whose nets look at frames, each with an ``encoder`` of its own.
@@ -51,8 +59,12 @@ def seeing(agent: AgentConfig, encoder: Impala = Impala()) -> AgentConfig:
         elif isinstance(value, OneStepHead):
             actor = ImpalaOneStep(encoder, value.actor)
             changes[field.name] = dataclasses.replace(value, actor=actor)
-        elif isinstance(value, MLPGaussian):
-            raise InvalidConfig(f"{field.name}: there is no Gaussian policy that looks at frames")
+        elif type(value) in BLIND:
+            kind = type(agent).__name__
+            raise InvalidConfig(
+                f"{kind}.{field.name}: there is no {BLIND[type(value)]} that looks at frames; "
+                f"nets that have a form for them: {', '.join(net.__name__ for net in SEEING)}"
+            )
         elif type(value) in SEEING:
             changes[field.name] = SEEING[type(value)](encoder, value)
     return dataclasses.replace(agent, **changes)  # pyright: ignore[reportArgumentType]
