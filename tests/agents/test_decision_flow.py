@@ -159,16 +159,21 @@ def test_where_gradients_go(reward):
     np.testing.assert_array_equal(first.members.slope, 0.0)
 
 
-def test_an_update_is_the_equations():
-    """The flow critic's loss and the policy's gain of one update to 1e-6, in numpy; the update
-    lowers the one and, without flow matching, raises the other, on the same paths."""
+def _trained(alpha):
+    """A small configuration and its agent after two updates."""
     tiny = {"width": 8, "depth": 1}
     config = DecisionFlow(
-        chunk=setup.CHUNK, weight=0.7, alpha=0.0, steps=3, optimiser=Adam(rate=1e-2),
+        chunk=setup.CHUNK, weight=0.7, alpha=alpha, steps=3, optimiser=Adam(rate=1e-2),
         behaviour=MLPVelocity(**tiny), actor=MLPVelocity(**tiny), critic=MLPCritic(**tiny),
         value=MLPInnerValue(**tiny),
     )  # fmt: skip
-    agent = setup.train(setup.build(config, False), jax.random.key(1), setup.batch(), 2)
+    return config, setup.train(setup.build(config, False), jax.random.key(1), setup.batch(), 2)
+
+
+def test_an_update_is_the_equations():
+    """The flow critic's loss and the policy's gain of one update to 1e-6, in numpy; the update
+    lowers the one and, without flow matching, raises the other, on the same paths."""
+    config, agent = _trained(alpha=0.0)
     with by_hand.double(agent, setup.batch()) as (agent, data):
         after, metrics = setup.update(agent, KEY, data)
         k, s = config.steps, np.asarray(data.obs)
@@ -209,11 +214,50 @@ def test_an_update_is_the_equations():
         assert float(jax.jit(gained)(after.actor.model)) > np.mean(gains)
 
 
+def test_the_policy_descends_alpha_cloning_less_lambda_gain():
+    """lambda = 1 / mean |Q(s, clip(a_K))| by the new online critics, in numpy; the step of the
+    policy is that of alpha (flow matching) - lambda (gain), its moments included."""
+    config, agent = _trained(alpha=0.8)
+    with by_hand.double(agent, setup.batch()) as (agent, data):
+        after, metrics = setup.update(agent, KEY, data)
+        _, _, key_path, key_policy = jax.random.split(KEY, 4)
+        size, d = data.action.shape
+        s, z = np.asarray(data.obs), np.asarray(jax.random.normal(key_path, (size, d)))
+        end = by_hand.euler(agent.actor.model.net, 3, z, s)
+        critic = after.critic.online.model
+        scale = 1 / np.abs(by_hand.critics(critic, s, end).mean(0)).mean()
+        beta, value = after.behaviour.model, after.inner.model
+        paths = jax.vmap(lambda z, s: path(agent.actor.model, 3, z, s))(jnp.asarray(z), data.obs)
+
+        def loss(flow):
+            gain, made = improvement(config, flow, value, critic, beta, paths, data)
+            cloned, _ = agent.cloning(key_policy, flow, data, agent.count)
+            return 0.8 * cloned - scale * gain, made
+
+        gradient, made = jax.jit(jax.grad(loss, has_aux=True))(agent.actor.model)
+        assert float(made) == pytest.approx(scale, rel=1e-4)  # but for the 1e-6 beside mean |Q|
+        wanted = jax.jit(lambda g: agent.actor.step(g))(gradient)
+        assert float(after.actor.norm) == pytest.approx(float(wanted.norm), rel=1e-4)
+        leaves = zip(*(jax.tree.leaves(x.model) for x in (after.actor, wanted)), strict=True)
+        for found, right in leaves:
+            np.testing.assert_allclose(found, right, atol=1e-6)
+
+        noise, t = by_hand.cloning_draws(key_policy, size, d)
+        net, mask = agent.actor.model.net, np.asarray(data.mask)
+        cloned = by_hand.flow_matching(net, noise, t, np.asarray(data.action), s, mask)
+        assert metrics["flow/diagonal"] == pytest.approx(cloned, rel=1e-6)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"weight": -1.0}, {"alpha": -1.0}, {"steps": 1}, {"tau": 2.0}, {"ensemble": 0}]
-)
+    "wrong",
+    [
+        {"weight": -1.0}, {"weight": np.nan}, {"weight": np.inf}, {"alpha": -1.0},
+        {"alpha": np.nan}, {"steps": 1}, {"tau": 2.0}, {"ensemble": 0},
+    ],
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
-    """With the field and the value."""
+    """With the field, the value, and what is usual: of our own numbers that they are ours."""
     ((field, value),) = wrong.items()
-    with pytest.raises(InvalidConfig, match=f"{field}.*{value}"):
+    usual = "the papers have" if field in ("tau", "ensemble") else "ours are 1, 1 and 10"
+    with pytest.raises(InvalidConfig, match=f"(?=.*{field}.*{value})(?=.*{usual})"):
         DecisionFlow(**wrong)

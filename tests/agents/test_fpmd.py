@@ -195,14 +195,27 @@ def test_the_settings():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("field", "value", "released"),
     [
-        {"start": 0.0}, {"noise": -1.0}, {"reward_scale": 0.0}, {"steps": 0}, {"act_steps": 0},
-        {"noise_every": 0}, {"delay": 0}, {"memory": 0.0}, {"tau": 0.0}, {"ensemble": 0},
+        ("start", 0.0, r"0\.5"), ("noise", -1.0, r"0\.5"), ("noise", np.inf, r"0\.5"),
+        ("noise", np.nan, r"0\.5"), ("reward_scale", 0.0, r"0\.2, on pixels 1"),
+        ("reward_scale", np.nan, r"0\.2"), ("entropy", np.nan, r"-1\.5 or -0\.9"),
+        ("entropy", -np.inf, r"-1\.5"), ("steps", 0, "20"), ("act_steps", 0, "1"),
+        ("noise_every", 0, "250"), ("delay", 0, "2"), ("memory", 0.0, r"0\.001"),
+        ("memory", np.nan, r"0\.001"),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(wrong):
-    """With the field and the value."""
-    (field,) = wrong
-    with pytest.raises(InvalidConfig, match=f"{field}.*{wrong[field]}"):
+def test_settings_that_make_no_sense_are_refused(field, value, released):
+    """With the field, the value, and what the released runs have."""
+    with pytest.raises(
+        InvalidConfig, match=rf"fpmd\.{field} must be .*have {released}.*got {value}"
+    ):
+        FPMD(**{field: value})
+
+
+@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"tau": np.nan}, {"ensemble": 0}])
+def test_critics_that_make_no_sense_are_refused(wrong):
+    """By the check that all agents share, with the papers' values."""
+    text = rf"fpmd.*tau.*0\.005.*ensemble.*2 to 10.*got.*{next(iter(wrong.values()))}"
+    with pytest.raises(InvalidConfig, match=text):
         FPMD(**wrong)

@@ -1,5 +1,7 @@
 """GFP against numpy, FQL as its special case, what the guidance weighs, and where gradients go."""
 
+import dataclasses
+
 import agents_setup as setup
 import by_hand
 import equinox as eqx
@@ -13,7 +15,9 @@ from flowpolicy.agents.gfp import actor_loss, advantage_guidance, guidance, norm
 from flowpolicy.agents.gfp import target as td_target
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import FlowMap, Integrated
+from flowpolicy.nets import LARGEST, Adam
 from flowpolicy.refine import OneStep
+from flowpolicy.train.guards import Bounds, Fault, Guard, examine
 from flowpolicy.values import Critic, mean, member, minimum
 
 KEY = jax.random.key(3)
@@ -134,6 +138,66 @@ class Still(eqx.Module):
         return self.by
 
 
+@dataclasses.dataclass(frozen=True)
+class ShiftNet:
+    """An actor that ends at the box's corner: its action is worth 4 or -4 of ``LineNet``."""
+
+    by: float
+
+    def init(self, key, spec, size):
+        return Shift(jnp.full(size, self.by))
+
+
+@dataclasses.dataclass(frozen=True)
+class LineNet:
+    """Q is the sum of the action's four entries."""
+
+    def init(self, key, spec, size):
+        return Line(jnp.ones(size))
+
+
+def _guided(by, action, **changes):
+    """One update on data that all have ``action`` (batch,) in every entry, and its faults."""
+    nets = {"critic": LineNet(), "actor": ShiftNet(by), "optimiser": Adam(rate=1e-4)}
+    agent = setup.make("gfp", False, **nets, **changes)
+    data = setup.batch()
+    data = dataclasses.replace(data, action=jnp.broadcast_to(action[:, None], data.action.shape))
+    after, metrics = setup.update(agent, KEY, data)
+    wide = Bounds(*(jnp.full((), x) for x in (-1e9, 1e9, 1.0)))
+    _, _, faults = examine(Guard(), wide, after, data, metrics)
+    models = (jax.tree.leaves(x.behaviour.model) for x in (agent, after))
+    return metrics, Fault(int(faults)), after.behaviour.norm, all(map(np.array_equal, *models))
+
+
+def test_a_batch_of_which_nothing_is_cloned_is_no_fault():
+    """Every action is worse than the reference by 8, which eta = 1e-3 makes e^-2000: all weights
+    are 0, the flow stays where it is, and the guards have nothing to say."""
+    metrics, faults, norm, stays = _guided(9.0, jnp.full(setup.BATCH, -1.0), eta=1e-3)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    for name in ("mean", "effective_share", "overflow"):
+        assert float(metrics[f"weights/{name}"]) == 0.0
+    assert faults == Fault(0)
+    assert (float(norm), stays) == (0.0, True)
+
+
+def test_guidance_that_overflows_is_reported_and_not_followed():
+    """exp of an advantage of 8 / 4 over eta = 0.01 is e^200, beyond float32, for the six better of
+    eight actions: a share of 0.75 is told, nothing is clipped, the flow stays, and the guards call
+    the update bad. The sigmoid bounds the same at 1."""
+    action = jnp.ones(setup.BATCH).at[:2].set(-1.0)
+    metrics, faults, norm, stays = _guided(-9.0, action, eta=0.01, guidance=advantage_guidance)
+    assert float(metrics["weights/overflow"]) == 0.75
+    assert np.isposinf(metrics["weights/mean"])
+    assert np.isnan(metrics["weights/effective_share"])
+    assert not np.isfinite(metrics["flow/diagonal"])
+    assert Fault.LOSS in faults
+    assert (float(norm), stays) == (pytest.approx(LARGEST), True)
+    metrics, faults, *_ = _guided(-9.0, action, eta=0.01)
+    assert float(metrics["weights/overflow"]) == 0.0
+    assert float(metrics["weights/mean"]) == pytest.approx(0.75 + 0.25 / 2, rel=1e-3)
+    assert faults == Fault(0)
+
+
 def _case(by, slope=((2.0, 0.0),)):
     """A critic, and policies that move noise by ``by``: mu, and VaBC by the other way round."""
     by = jnp.asarray(by)
@@ -214,13 +278,16 @@ def test_the_switch_of_the_released_code_draws_at_s_and_values_at_the_next():
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"alpha": -1.0}, {"steps": 0}, {"tau": 2.0}, {"ensemble": 0}, {"eta": -0.1}, {"eta": 1e-20}],
-)
-def test_settings_that_make_no_sense_are_refused(wrong):
-    """With the field and the value; for eta with the released runs' range."""
-    (field,) = wrong
-    with pytest.raises(InvalidConfig, match=f"{field}.*{wrong[field]}"):
-        GFP(**wrong)
-    with pytest.raises(InvalidConfig, match=r"1e-6 to 0\.1"):
-        GFP(eta=-1.0)
+    ("field", "value", "released"),
+    [
+        ("alpha", -1.0, r"0\.01 to 10"), ("alpha", np.nan, r"0\.01 to 10"),
+        ("alpha", np.inf, r"0\.01 to 10"), ("steps", 0, "10, or 30"),
+        ("eta", -0.1, r"1e-6 to 0\.1"), ("eta", 1e-20, r"1e-6 to 0\.1"),
+        ("eta", np.nan, r"1e-6 to 0\.1"), ("eta", np.inf, r"1e-6 to 0\.1"),
+        ("tau", 2.0, r"0\.005"), ("ensemble", 0, "2 to 10"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(field, value, released):
+    """With the field, the released runs' range, and the value."""
+    with pytest.raises(InvalidConfig, match=rf"{field}.*{released}.*got.*{value}"):
+        GFP(**{field: value})

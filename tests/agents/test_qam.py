@@ -242,6 +242,35 @@ def test_the_one_step_head_is_fql_s_actor_on_the_flow():
         assert metrics["head/q"] == pytest.approx(q.mean(), rel=1e-6)
 
 
+def _next_action(agent, key, following):
+    """What the head makes of the flow at each next observation, drawn as a refiner draws."""
+    keys = jax.random.split(key, len(following))
+    draw = jax.vmap(lambda k: jax.random.normal(k, (D,)))
+    if isinstance(agent.config.head, OneStepHead):
+        return by_hand.mlp(agent.head.actor.model, following, np.asarray(draw(keys)))
+    keys = jax.vmap(jax.random.split)(keys)
+    noise, z = np.asarray(draw(keys[:, 0])), np.asarray(draw(keys[:, 1]))
+    a = by_hand.euler(agent.actor.model.net, agent.config.steps, z, following)
+    law = jax.vmap(lambda a, s: edit_law(agent.head.net.model, a, s))(jnp.asarray(a), following)
+    return a + agent.config.head.scale * np.tanh(law.mean + np.exp(law.log_std) * noise)
+
+
+@pytest.mark.parametrize("name", ["qam_f", "qam_e"])
+def test_the_td_target_takes_the_action_of_what_acts(name):
+    """QAM-F's one-step actor, QAM-E's flow with an edit that is drawn, not the flow itself: the
+    critics' loss to 1e-6 by the next action in numpy, pessimistic, without entropy."""
+    agent = _train_a_little(setup.config(name, steps=3, **SINGLE))
+    with by_hand.double(agent, setup.batch()) as (agent, data):
+        _, metrics = setup.update(agent, KEY, data)
+        following = jnp.asarray(data.next_obs)
+        action = _next_action(agent, jax.random.split(KEY, 4)[0], following)
+        q = by_hand.critics(agent.critic.target, np.asarray(following), np.clip(action, -1, 1))
+        y = np.asarray(data.reward) + np.asarray(data.discount) * (q.mean(0) - 0.5 * q.std(0))
+        loss = by_hand.td_loss(agent.critic.online.model, y, data)
+        assert metrics["critic/loss"] == pytest.approx(loss, rel=1e-6)
+        assert metrics["critic/target_mean"] == pytest.approx(y.mean(), rel=1e-6)
+
+
 def _taught(alpha, critic, shift=0.2, steps=60):
     """How far mu(s, z) = z + shift gets from a flow that stands still."""
 
@@ -417,8 +446,8 @@ def test_the_papers_settings():
         ({"inverse_temperature": 0.0}, "above 0 and finite, got 0.0.*between 0.1 and 30"),
         ({"inverse_temperature": float("inf")}, "got inf.*no law to sample"),
         ({"inverse_temperature": float("nan")}, "got nan"),
-        ({"tau": 0.0}, "tau in"),
-        ({"ensemble": 0}, "ensemble >= 1"),
+        ({"tau": 0.0}, r"tau in.*0\.005.*got 0\.0"),
+        ({"ensemble": 0}, "ensemble >= 1 .*2 to 10.*and 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, why):
@@ -428,12 +457,21 @@ def test_settings_that_make_no_sense_are_refused(wrong, why):
 
 
 @pytest.mark.parametrize(
-    ("head", "wrong"),
-    [(OneStepHead, {"alpha": 0.0}), (EditHead, {"scale": 0.0}), (EditHead, {"temperature": 0.0})],
+    ("head", "wrong", "paper"),
+    [
+        (OneStepHead, {"alpha": 0.0}, "3 to 300.*QAM without this actor"),
+        (OneStepHead, {"alpha": float("inf")}, "3 to 300"),
+        (EditHead, {"scale": 0.0}, r"0\.1 and 0\.9.*stands for QAM"),
+        (EditHead, {"scale": float("nan")}, r"0\.1 and 0\.9"),
+        (EditHead, {"temperature": 0.0}, r"temperature > 0 \(1\)"),
+        (EditHead, {"temperature": float("inf")}, r"temperature > 0 \(1\)"),
+        (EditHead, {"entropy": float("nan")}, r"\(-0\.5\)"),
+    ],
 )
-def test_heads_that_do_nothing_are_refused(head, wrong):
+def test_heads_that_do_nothing_are_refused(head, wrong, paper):
     """The paper's 0 means that there is no such head."""
-    with pytest.raises(InvalidConfig, match="|".join(wrong)):
+    ((field, value),) = wrong.items()
+    with pytest.raises(InvalidConfig, match=rf"(?=.*{field})(?=.*got.*{value}).*{paper}"):
         head(**wrong)
 
 

@@ -192,7 +192,9 @@ def test_both_modes_are_kept(tube):
         ({"execute": 16}, r"execute in 1 \.\. horizon.*16"),
         ({"history": 0}, "history.*got 15, 0"),
         ({"substeps": 0}, "substeps.*got 15, 2, 0"),
-        ({"spread": -1.0}, "spread >= 0.*-1.0"),
+        ({"spread": -1.0}, "spread >= 0.*-1.0.*released.*paper's spread is 1"),
+        ({"spread": float("nan")}, "spread >= 0 and finite.*nan"),
+        ({"spread": float("inf")}, "spread >= 0 and finite.*inf"),
         ({"tube": Stabilised(0.1, 15.0)}, r"gain must be below .*15, got 15\.0.*0 to 2\.5"),
     ],
 )
@@ -200,6 +202,32 @@ def test_settings_that_make_no_sense_are_refused(wrong, text):
     """With the reason and the paper's values."""
     with pytest.raises(InvalidConfig, match=text):
         SFP(**wrong)
+
+
+@pytest.mark.parametrize(
+    "tube",
+    [Stabilised(0.1, 14.9), Latent(0.001, 0.02, 2.5), Latent(0.0, 1e-4, 0.0), Latent(0.1, 1.0)],
+)
+def test_no_euler_step_goes_past_the_trajectory(tube):
+    """What is off a trajectory is multiplied by 0 to 1 in every step that is executed, up to the
+    end: by 1 - h k, and in the latent by (1 - c (t + h)) / (1 - c t), c = 1 - sigma_1, though its
+    slope at t = 1, where no step begins, may be steeper than 2 / h."""
+    config = SFP(tube=tube, horizon=15, execute=15)
+    h = 1 / (config.horizon * config.substeps)
+    xi = lambda t: jnp.stack([jnp.sin(3.0 * t)])  # noqa: E731
+    for i in range(config.execute * config.substeps):
+        with jax.enable_x64(True):
+            t = jnp.asarray(i * h)
+            step = jax.jacobian(lambda x, t=t: x + h * tube.velocity(t, x, xi))(
+                jnp.ones(tube.copies)
+            )
+        wanted = [1 - h * tube.gain]
+        if isinstance(tube, Latent):
+            c = 1 - tube.sigma_end
+            wanted.append((1 - c * (i + 1) * h) / (1 - c * i * h))
+        factors = np.sort(np.linalg.eigvals(np.asarray(step)))
+        np.testing.assert_allclose(factors, np.sort(wanted), atol=1e-9)
+        assert np.all((factors >= 0) & (factors <= 1))
 
 
 def test_entries_that_an_observation_has_not_are_refused():

@@ -18,6 +18,7 @@ policy. The paper writes MeanFlow with the action at time 0; here noise is at 0.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -49,6 +50,12 @@ from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition
 from flowpolicy.values import Aggregate, Critic, minimum
 
 sg = jax.lax.stop_gradient
+
+RELEASED = {
+    "start": "0.5", "noise": "0.5", "reward_scale": "0.2, on pixels 1", "entropy": "-1.5 or -0.9",
+    "steps": "20", "act_steps": "1", "noise_every": "250", "delay": "2", "memory": "0.001",
+}  # fmt: skip
+"""What the released runs have, for whoever is refused."""
 
 
 @register("fpmd")
@@ -113,14 +120,19 @@ class FPMD:
     def __post_init__(self) -> None:
         """Checks the fields."""
         for field in ("start", "noise", "reward_scale"):
-            if not getattr(self, field) > 0:
-                raise InvalidConfig(f"fpmd.{field} must be above 0, got {getattr(self, field)}")
+            self._require(field, 0 < getattr(self, field) < math.inf, "above 0 and finite")
         for field in ("steps", "act_steps", "noise_every", "delay"):
-            if getattr(self, field) < 1:
-                raise InvalidConfig(f"fpmd.{field} must be at least 1, got {getattr(self, field)}")
-        if not 0 < self.memory <= 1:
-            raise InvalidConfig(f"fpmd.memory must be in (0, 1], got {self.memory}")
+            self._require(field, getattr(self, field) >= 1, "at least 1")
+        self._require("entropy", math.isfinite(self.entropy), "finite")
+        self._require("memory", 0 < self.memory <= 1, "in (0, 1]")
         check_critic("fpmd", self.tau, self.ensemble)
+
+    def _require(self, field: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise InvalidConfig(
+                f"fpmd.{field} must be {allowed} (the released runs have {RELEASED[field]}), "
+                f"got {getattr(self, field)}"
+            )
 
     @property
     def view(self) -> View:

@@ -24,6 +24,7 @@ the same one in all released runs, and left out.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -114,14 +115,16 @@ class GFP:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.alpha < 0 or self.steps < 1:
+        if not (0 <= self.alpha < math.inf and self.steps >= 1):
             raise InvalidConfig(
-                f"gfp needs alpha >= 0 and steps >= 1, got {self.alpha} and {self.steps}"
+                "gfp needs alpha >= 0 and finite (the released runs have 0.01 to 10) and "
+                f"steps >= 1 (10, or 30), got {self.alpha} and {self.steps}"
             )
-        if self.eta and not self.eta >= SMALLEST_ETA:
+        if self.eta and not SMALLEST_ETA <= self.eta < math.inf:
             raise InvalidConfig(
-                f"gfp.eta must be 0, which guides nothing, or at least {SMALLEST_ETA}, because "
-                f"advantages are divided by it (the released runs have 1e-6 to 0.1), got {self.eta}"
+                f"gfp.eta must be 0, which guides nothing, or finite and at least {SMALLEST_ETA}, "
+                "because advantages are divided by it (the released runs have 1e-6 to 0.1), "
+                f"got {self.eta}"
             )
         check_critic("gfp", self.tau, self.ensemble)
 

@@ -6,6 +6,7 @@ configuration builds its state, which learns by itself: nothing of it reaches th
 """
 
 import dataclasses
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -106,10 +107,10 @@ class OneStepHead:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             raise InvalidConfig(
-                f"one_step_head.alpha must be above 0, got {self.alpha}; the paper's 0 stands for "
-                "QAM without this actor, which is flow_head"
+                "one_step_head.alpha must be above 0 and finite (the paper has 3 to 300), got "
+                f"{self.alpha}; the paper's 0 stands for QAM without this actor, which is flow_head"
             )
 
     def init(self, key: Key, spec: Spec, size: int, optimiser: Adam) -> "OneStepState":
@@ -173,10 +174,12 @@ class EditHead:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.scale > 0 or not self.temperature > 0:
+        positive = 0 < self.scale < math.inf and 0 < self.temperature < math.inf
+        if not (positive and math.isfinite(self.entropy)):
             raise InvalidConfig(
-                f"edit_head needs scale > 0 and temperature > 0, got {self.scale} and "
-                f"{self.temperature}; the paper's scale of 0 stands for QAM, which is flow_head"
+                "edit_head needs scale > 0 (the paper has 0.1 and 0.9), temperature > 0 (1) and an "
+                f"entropy (-0.5), all finite, got {self.scale}, {self.temperature} and "
+                f"{self.entropy}; the paper's scale of 0 stands for QAM, which is flow_head"
             )
 
     def init(self, key: Key, spec: Spec, size: int, optimiser: Adam) -> "EditState":

@@ -15,6 +15,7 @@ it acts with are replaced by the library's MLP and Adam.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -118,13 +119,16 @@ class SFP:
                 "as soon as it exists. What it predicts is horizon (15 after the first of the "
                 "paper's 16 points), what it executes of that execute (8)"
             )
-        least = min(self.horizon, self.history, self.substeps)
-        if least < 1 or not 1 <= self.execute <= self.horizon or self.spread < 0:
+        counts = min(self.horizon, self.history, self.substeps) >= 1
+        if not (counts and 1 <= self.execute <= self.horizon and 0 <= self.spread < math.inf):
             raise InvalidConfig(
                 "sfp needs horizon, history, substeps >= 1, execute in 1 .. horizon and "
-                f"spread >= 0, got {self.horizon}, {self.history}, {self.substeps}, "
-                f"{self.execute} and {self.spread}"
+                f"spread >= 0 and finite, got {self.horizon}, {self.history}, {self.substeps}, "
+                f"{self.execute} and {self.spread} (released: 15, 2, 6 or 1, 8 and 0; the paper's "
+                "spread is 1)"
             )
+        # Of the action. A latent that is off its path comes back along 1 - (1 - sigma_1) t, a
+        # line, which Euler steps follow to the end however steep it is for what is left of it.
         if self.tube.gain >= self.horizon * self.substeps:
             raise InvalidConfig(
                 f"sfp.tube's gain must be below horizon * substeps = {self.horizon * self.substeps}"

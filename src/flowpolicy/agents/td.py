@@ -30,7 +30,8 @@ def check_critic(name: str, tau: float, ensemble: int) -> None:
     """Raises ``InvalidConfig`` where tau is not in (0, 1], or there is no critic."""
     if not 0 < tau <= 1 or ensemble < 1:
         raise InvalidConfig(
-            f"{name} needs tau in (0, 1] and ensemble >= 1, got {tau} and {ensemble}"
+            f"{name} needs tau in (0, 1] (the papers have 0.005) and ensemble >= 1 (2 to 10), got "
+            f"{tau} and {ensemble}"
         )
 
 

@@ -88,10 +88,10 @@ class Stabilised:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.sigma < 0 or self.gain < 0:
+        if not (0 <= self.sigma < math.inf and 0 <= self.gain < math.inf):
             raise InvalidConfig(
                 "stabilised needs sigma >= 0 (released runs: 0.001 to 0.1) and gain >= 0 (0 to "
-                f"2.5), got {self.sigma} and {self.gain}"
+                f"2.5), both finite, got {self.sigma} and {self.gain}"
             )
 
     @property
@@ -132,9 +132,11 @@ class Latent:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.gain < 0 or self.sigma_start < 0 or not 0 < self.sigma_end <= 1:
+        positive = 0 <= self.gain < math.inf and 0 <= self.sigma_start < math.inf
+        if not (positive and 0 < self.sigma_end <= 1):
             raise InvalidConfig(
-                "latent needs gain >= 0, sigma_start >= 0 and sigma_end in (0, 1], got "
+                "latent needs gain >= 0 (released runs: 0 to 2.5) and sigma_start >= 0 (0.001 to "
+                "0.1), both finite, and sigma_end in (0, 1] (0.05 to 0.1), got "
                 f"{self.gain}, {self.sigma_start} and {self.sigma_end}"
             )
         if self.sigma_start * math.exp(-self.gain) > self.sigma_end:

@@ -20,6 +20,7 @@ noise and time 1 the action.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -108,10 +109,13 @@ class DecisionFlow:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.weight < 0 or self.alpha < 0 or self.steps < 2:
+        positive = 0 <= self.weight < math.inf and 0 <= self.alpha < math.inf
+        if not (positive and self.steps >= 2):
             raise InvalidConfig(
-                "decision_flow needs weight >= 0, alpha >= 0 and steps >= 2, got "
-                f"{self.weight}, {self.alpha} and {self.steps}"
+                "decision_flow needs weight >= 0 and alpha >= 0, both finite, and steps >= 2, got "
+                f"{self.weight}, {self.alpha} and {self.steps}: a negative weight or alpha would "
+                "reward what is to be avoided, and one step leaves no decision on the way (ours "
+                "are 1, 1 and 10; the paper's could not be read)"
             )
         check_critic("decision_flow", self.tau, self.ensemble)
 
