@@ -76,6 +76,8 @@ def train(job: Job, out: Path, *, tiny: bool) -> None:
     rows = config.task.dataset()
     run = attempts.run(config, config.task, rows, folder, record=record, start=start)
     fp.evaluate(run, episodes=1)  # its row is there already; the cost is added
+    # What the policy itself has learned, without the ranking.
+    fp.evaluate(run, fp.one_step(), episodes=2 if tiny else config.evaluation.final_episodes)
 
 
 def shared(job: Job, out: Path, *, tiny: bool) -> fp.Run:
