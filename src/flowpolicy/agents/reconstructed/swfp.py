@@ -202,7 +202,8 @@ class SWFP:
     alpha: float = 1e-3
     """Weight of the entropy, at least 0, in the same units; with 0 no volume is computed."""
     inner: int = 50
-    """Updates of one proximal step, at least 2; then the previous iterate is the present one."""
+    """Updates of one proximal step, at least 2, counted from the cut; then the previous iterate is
+    the present one."""
     previous: Iterate = previous_map
     """What W2 keeps a block near: itself before the step, or ``previous_law``, what goes in."""
     judge: Judge = finished_action
@@ -275,8 +276,10 @@ class SWFP:
 
 
 class Cascade(eqx.Module):
-    """The blocks under training, as they were when this proximal step began, and updates since the
-    cut: the first step begins there, whenever that is."""
+    """The blocks under training, and as they were when this proximal step began.
+
+    count: updates since the flow was cut, where the first step begins
+    """
 
     blocks: Trainable[Blocks]
     previous: Blocks
