@@ -1,5 +1,6 @@
 """SFP against numpy: its loss on trajectories, what it streams call by call, what it refuses."""
 
+import dataclasses
 import functools
 
 import agents_setup as setup
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowpolicy import parts
+from flowpolicy import parts, runs
 from flowpolicy.agents import SFP
 from flowpolicy.agents.sfp import Measured, last_action
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Latent, Stabilised
 from flowpolicy.nets import Adam, MLPVelocity
+from flowpolicy.train.normalise import MinMax, Standardise
 from flowpolicy.types import Spec, Transition
 
 KEY = jax.random.key(3)
@@ -247,3 +249,13 @@ def test_a_configuration_is_text_and_back():
     config = parts.parse(text)
     assert config == SFP(tube=Latent(0.01), start=Measured((0, 1)), horizon=12)
     assert parts.parse(parts.describe(config)) == config
+
+
+def test_a_measured_start_is_not_normalised():
+    """It would be read in the wrong units; the action executed last is in its own."""
+    config = runs.get("toy/sfp/two-ways").config
+    for normaliser in (Standardise(), MinMax()):
+        with pytest.raises(InvalidConfig, match=r"normaliser must be identity\(\) for this sfp"):
+            dataclasses.replace(config, normaliser=normaliser)
+    last = dataclasses.replace(config.agent, start=last_action)
+    dataclasses.replace(config, agent=last, normaliser=Standardise())

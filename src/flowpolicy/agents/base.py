@@ -91,3 +91,13 @@ class AgentConfig(Protocol):
     def init(self, key: Key, spec: Spec) -> Agent:
         """The agent of the offline phase, before any update."""
         ...
+
+
+@runtime_checkable
+class ReadsUnits(Protocol):
+    """A configuration whose agents may read observations in the units of actions."""
+
+    @property
+    def reads_units(self) -> bool:
+        """Whether they do, so that no normaliser may come between."""
+        ...

@@ -142,6 +142,11 @@ class SFP:
         return TrajectoryView(self.horizon, self.history, self.discount)
 
     @property
+    def reads_units(self) -> bool:
+        """Whether a trajectory starts where the observation says."""
+        return isinstance(self.start, Measured)
+
+    @property
     def act(self) -> Refiner:
         """One sample; nothing ranks."""
         return OneStep()

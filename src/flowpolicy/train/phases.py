@@ -4,10 +4,11 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from flowpolicy.agents.base import ReadsUnits
 from flowpolicy.data.augment import Augment
 from flowpolicy.data.replay import Draw, UniformDraw
 from flowpolicy.errors import InvalidConfig
-from flowpolicy.parts import describe, register
+from flowpolicy.parts import describe, name_of, register
 from flowpolicy.refine import Refiner
 from flowpolicy.train.guards import Guard
 from flowpolicy.train.normalise import Identity, MinMax, Standardise
@@ -142,6 +143,12 @@ class RunConfig:
             raise InvalidConfig(f"run.seeds must be distinct and at least 0, got {self.seeds}")
         if not self.phases:
             raise InvalidConfig("run.phases must hold at least one phase")
+        reads = isinstance(self.agent, ReadsUnits) and self.agent.reads_units
+        if reads and self.normaliser != Identity():
+            raise InvalidConfig(
+                f"run.normaliser must be identity() for this {name_of(self.agent)}, which reads "
+                f"entries of observations in the units of actions, got {describe(self.normaliser)}"
+            )
 
     @property
     def offline_updates(self) -> int:
