@@ -3,6 +3,7 @@
 from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.agents.cloning import fmq_terms
+from flowpolicy.agents.fpmd import fpmd_m
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
 from flowpolicy.agents.reconstructed import SWFP, DecisionFlow
@@ -26,7 +27,7 @@ from flowpolicy.runs.tasks import PointMassTask, TwoModesTask
 from flowpolicy.train.phases import Evaluation, Offline, Online, RunConfig
 
 OFFLINE, ONLINE = 1_000, 500
-PURELY_ONLINE = ("fpmd", "rlpd")
+PURELY_ONLINE = ("fpmd", "fpmd-m", "rlpd")
 RATE = Adam(rate=3e-3)
 MAP = MLPFlow(width=24, depth=2, embed=Plain())
 VELOCITY = MLPVelocity(width=24, depth=2)
@@ -66,17 +67,22 @@ def bandit_agents() -> dict[str, AgentConfig]:
         **critic, "alpha": 0.1, "steps": 5, "behaviour": VELOCITY, "actor": VELOCITY,
         "value": MLPInnerValue(width=32, depth=2),
     }  # fmt: skip
+    mirrored = {
+        **critic, "critic_optimiser": RATE, "bootstrap": BestOfN(8), "noise_every": 2, "delay": 1,
+        "memory": 0.02, "reward_scale": 1.0,
+    }  # fmt: skip
     logit_normal = (Term(mean_flow, LogitNormal()),)
     return {
         "bam": QAM(**tilted, improve=back_propagate),
         "bc": BC(**shared, terms=fmq_terms(0.0, 0.1), actor=MAP),
         "decision-flow": DecisionFlow(**decided),
-        "decision-flow-direction": DecisionFlow(**decided, reward=direction_reward),
-        "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
-        "fpmd": FPMD(
-            **critic, critic_optimiser=RATE, bootstrap=BestOfN(8), steps=5, noise_every=2,
-            delay=1, memory=0.02, reward_scale=1.0, actor=VELOCITY,
+        # Its reward grows with u, and alpha alone holds it: with 0.1 actions run away.
+        "decision-flow-direction": DecisionFlow(
+            **{**decided, "alpha": 1.0}, reward=direction_reward
         ),
+        "fmq": FMQ(**ranked, eta=0.1, beta=0.0, terms=fmq_terms(0.0, 0.1), actor=MAP),
+        "fpmd": FPMD(**mirrored, steps=5, actor=VELOCITY),
+        "fpmd-m": fpmd_m(**mirrored, actor=MAP),
         "fql": FQL(
             **critic, alpha=1.0, behaviour=VELOCITY, actor=MLPOneStep(width=24, depth=2)
         ),
