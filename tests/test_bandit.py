@@ -13,9 +13,22 @@ from flowpolicy.runs import TwoModesTask
 from flowpolicy.runs.toy import PURELY_ONLINE
 
 METHODS = (
-    "bam", "bc", "decision-flow", "decision-flow-direction", "fmq", "fpmd", "fql", "gfp", "ifql",
-    "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd", "sfp", "sfp-latent", "swfp",
+    "bam", "bc", "decision-flow", "decision-flow-direction", "fmq", "fpmd", "fpmd-m", "fql", "gfp",
+    "ifql", "mvp", "qam", "qam-e", "qam-f", "qc", "rlpd", "sfp", "sfp-latent", "swfp",
 )  # fmt: skip
+TOGETHER = 10
+"""Methods in one report: the legend of nineteen leaves its pictures no room."""
+AFTER = {
+    "bam": ({1, 2}, 0.75, 0.83), "decision-flow": ({2}, 0.70, 0.85),
+    "decision-flow-direction": ({2}, 0.68, 0.83), "fpmd": ({1}, 0.50, 0.50),
+    "fpmd-m": ({1}, 0.90, 0.90), "gfp": ({1}, 0.90, 0.90), "qam": ({2}, 0.70, 0.85),
+    "qam-e": ({2}, 0.68, 0.83), "qam-f": ({1}, 0.90, 0.90), "sfp": ({2}, 0.40, 0.48),
+    "sfp-latent": ({2}, 0.30, 0.38), "swfp": ({2}, 0.75, 0.90),
+}  # fmt: skip
+"""After the online phase: how many modes are taken, and the least mean return of 50 episodes with
+unequal and with equal modes. The data earn 0.64 and 0.8: what adapts to a critic earns more, but
+for FPMD-R, whose one Euler step to act misses. Of seeds 0 and 1 200 actions each earn at least 0.05
+more than the bounds; a mean of 50 is off by 0.03 where both modes are taken, else by less."""
 
 
 @pytest.mark.parametrize(("low", "name"), [(1.0, "equal-modes"), (0.6, "unequal-modes")])
@@ -57,14 +70,16 @@ def _modes(folder, runs_of):
     for name, flags in runs_of.items():
         out = str(folder / name.replace("/", "-"))
         assert main(["train", name, "--out", out, "--quiet", *flags]) == 0
-    page = folder / "page.html"
-    folders = [str(folder / name.replace("/", "-")) for name in runs_of]
-    assert main(["report", *folders, "--out", str(page)]) == 0
-    assert "before online" in page.read_text(encoding="utf-8")
-    with (folder / "page" / "modes.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {(row["stated"], row["seeds"]) for row in rows} == {("2", "1")}
-    return {(r["task"], r["method"]): (r["before_online"], r["after_online"]) for r in rows}
+    folders, found = [str(folder / name.replace("/", "-")) for name in runs_of], {}
+    for first in range(0, len(folders), TOGETHER):
+        page = folder / f"page-{first}.html"
+        assert main(["report", *folders[first : first + TOGETHER], "--out", str(page)]) == 0
+        assert "before online" in page.read_text(encoding="utf-8")
+        with (folder / page.stem / "modes.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {(row["stated"], row["seeds"]) for row in rows} == {("2", "1")}
+        found |= {(r["task"], r["method"]): (r["before_online"], r["after_online"]) for r in rows}
+    return found
 
 
 @pytest.mark.slow
@@ -83,9 +98,15 @@ def test_the_report_counts_modes_before_and_after(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["equal-modes", "unequal-modes"])
 def test_modes_of_every_method(tmp_path, task):
-    """Cloning keeps both whatever they are worth; whoever has a critic acts in the better one."""
+    """Cloning keeps both whatever they are worth; whoever ranks or climbs a critic by one step acts
+    in the better one; flows that follow a critic keep both, and earn more than the data."""
     found = _modes(tmp_path, {f"toy/{method}/{task}": [] for method in METHODS})
     assert {method for _, method in found} >= {f"toy/{method}" for method in METHODS}
+    for method, (modes, *least) in AFTER.items():
+        last = fp.Run(tmp_path / f"toy-{method}-{task}").evaluations()[-1]
+        assert (last.phase, last.refiner, last.episodes) == ("online", "own", 50), method
+        assert float(found[task, f"toy/{method}"][1]) in modes, method
+        assert last.returns > least[task == "equal-modes"], method
     assert found[task, "toy/bc"] == ("2.0", "2.0")
     for method in ("fmq", "mvp", "qc", "ifql"):
         assert found[task, f"toy/{method} + one_step"][0] == "2.0"
