@@ -9,7 +9,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from benchmarks import checkpoints, comparison, controls, measure, methods, pace, precision, pusht
+from benchmarks import (
+    checkpoints,
+    comparison,
+    controls,
+    measure,
+    methods,
+    pace,
+    precision,
+    pusht,
+)
 
 import flowpolicy as fp
 from flowpolicy import parts, runs
