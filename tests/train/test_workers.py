@@ -1,11 +1,12 @@
 """Environments in worker processes: the same episodes, deaths survived, errors passed on."""
 
+import dataclasses
 import os
 import signal
 
 import numpy as np
 import pytest
-from fragile import Failing, Fragile
+from fragile import Failing, Fragile, FragileWithRows
 from small_runs import QUIET, fingerprint, lines, train
 
 import flowpolicy as fp
@@ -13,6 +14,8 @@ from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig, WorkerFailed
+from flowpolicy.runs import PointMassTask
+from flowpolicy.train.phases import Evaluation
 
 ONLINE = {"phases": (fp.Online(44, start_after=4),), "seeds": (3, 5)}
 
@@ -61,6 +64,22 @@ def test_workers_leave_signals_to_the_parent(fleet):
     assert all(len(s) == 2 for s in fleet.play({0: np.ones((2, 2)), 1: np.ones((2, 2))}).values())
 
 
+def test_signals_before_a_worker_is_ready_are_the_parent_s_too(fleet):
+    """In the seconds in which a process imports what it needs."""
+    for worker in fleet._workers:
+        worker.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker._process.pid, number)
+    fleet.reset({0: 1, 1: 2})
+    assert not fleet.trouble
+
+
+def test_signals_reach_the_parent_once_a_worker_is_started(fleet):
+    """They are held back only while the process begins."""
+    fleet._workers[0].start()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_what_an_environment_raises_is_passed_on():
     fleet = Workers(Failing, 2, workers=2, most=3, say=pytest.fail)
     try:
@@ -73,10 +92,18 @@ def test_what_an_environment_raises_is_passed_on():
 
 
 def test_a_task_that_cannot_be_sent_is_told(tmp_path):
-    fleet = Workers(lambda: PointMass(), 1, workers=1, most=1, say=pytest.fail)
+    """Before a run trains for hours and then wants its first evaluation."""
+
+    @fp.register("local_to_a_test")
+    @dataclasses.dataclass(frozen=True)
+    class Here(PointMassTask):
+        pass
+
     with pytest.raises(InvalidConfig, match="sent to another process"):
-        fleet.reset({0: 1})
-    fleet.close()
+        train(tmp_path / "run", task=Here(rows=300), hardware=fp.Hardware(workers=1))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InvalidConfig, match="sent to another process"):
+        Workers(lambda: PointMass(), 1, workers=1, most=1, say=pytest.fail)
 
 
 def test_a_run_with_workers_is_the_run_without(tmp_path):
@@ -120,8 +147,10 @@ def test_a_worker_that_dies_once_costs_its_episode(tmp_path):
     assert meta["stepper"]["episodes"] == [1]
 
 
-def test_a_second_death_ends_the_run_with_a_checkpoint(tmp_path):
-    """It can be gone on with, by new processes."""
+@pytest.mark.parametrize("at", [7, 0])
+@pytest.mark.parametrize("evaluation", [QUIET, Evaluation(every=8, episodes=1, final_episodes=1)])
+def test_a_second_death_ends_the_run_with_a_checkpoint(tmp_path, at, evaluation):
+    """Amid a tick, an evaluation or a reset; it can be gone on with, by new processes."""
     killers = tmp_path / "killers"
     killers.mkdir()
     for name in ("one", "two"):
@@ -129,12 +158,28 @@ def test_a_second_death_ends_the_run_with_a_checkpoint(tmp_path):
     with pytest.raises(WorkerFailed, match=r"second time .signal 9.*checkpoint written"):
         train(
             tmp_path / "run",
-            task=Fragile(str(killers)), hardware=fp.Hardware(workers=1), evaluation=QUIET,
-            phases=(fp.Online(24, start_after=4),),
+            task=Fragile(str(killers), at), hardware=fp.Hardware(workers=1),
+            evaluation=evaluation, phases=(fp.Online(24, start_after=4),),
         )  # fmt: skip
     run = fp.resume(tmp_path / "run")
     assert run.finished()
     assert run.load()[1]["env_steps"] == [24]
+
+
+def test_a_second_death_in_an_evaluation_alone_loses_no_updates(tmp_path):
+    """An offline run, whose environments only evaluate."""
+    killers = tmp_path / "killers"
+    killers.mkdir()
+    for name in ("one", "two"):
+        (killers / name).touch()
+    with pytest.raises(WorkerFailed, match=r"second time .signal 9.*checkpoint written"):
+        train(
+            tmp_path / "run",
+            task=FragileWithRows(str(killers)), hardware=fp.Hardware(workers=2),
+            evaluation=Evaluation(every=10, episodes=2, final_episodes=2),
+            phases=(fp.Offline(20),),
+        )  # fmt: skip
+    assert fp.Run(tmp_path / "run").load()[1]["updates"] == 10
 
 
 def test_a_death_amid_an_evaluation_begins_the_episode_again(tmp_path):

@@ -9,8 +9,8 @@ import multiprocessing
 import signal
 import struct
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import connection
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import connection, reduction
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -136,6 +136,34 @@ def serve(
         env.close()
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Processes that are started meanwhile never see SIGINT and SIGTERM.
+
+    They inherit that both are held back, until ``serve`` ignores them: a Ctrl-C in the seconds in
+    which they import would end them. This process gets what came afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not on every system
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_sendable(make: Callable[[], Env]) -> None:
+    """``InvalidConfig`` where ``make`` cannot be sent to another process."""
+    try:
+        reduction.ForkingPickler.dumps(make)
+    except Exception as error:  # a task of anybody's, and whatever its own pickling raises
+        raise InvalidConfig(
+            f"workers need a task that can be sent to another process: {error}; define it at the "
+            "top of a module, or train with workers=0"
+        ) from None
+
+
 class Worker:
     """One process, seen from the parent, with the environments it holds."""
 
@@ -154,13 +182,8 @@ class Worker:
         arguments = (self._make, self._room, self._buffers, other)
         self._process = self._context.Process(target=serve, args=arguments, daemon=True)
         try:
-            self._process.start()
-        except (AttributeError, TypeError, ValueError) as error:  # what pickling raises
-            self._process = None
-            raise InvalidConfig(
-                f"workers need a task that can be sent to another process: {error}; define it at "
-                "the top of a module, or train with workers=0"
-            ) from None
+            with _signals_held():
+                self._process.start()
         finally:
             other.close()
         return self.pipe
@@ -236,6 +259,7 @@ class Workers:
             raise InvalidConfig(
                 f"workers, size and most must be at least 1, got {workers}, {size} and {most}"
             )
+        _check_sendable(make)
         env = make()
         try:
             obs = env.reset(0)

@@ -74,20 +74,28 @@ class Loop:
         with stop_on_signal() as stop:
             self.clock.start()
             try:
-                for index in range(self.at.phase, len(self.config.phases)):
-                    if index > self.at.phase:
-                        self.at = Position(index)
-                        self.ticker, self.clock = None, Clock()
-                    phase = self.config.phases[index]
-                    if isinstance(phase, Offline):
-                        self.offline(phase, stop)
-                    else:
-                        self.online(phase, stop)
+                self._phases(stop)
                 self.keeper.settle()
                 self.folder.write_status(self._finished())
+            except WorkerFailed:
+                if self._fleet is None or not self._fleet.trouble:
+                    raise
+                # Nothing was begun that a tick or an evaluation would not begin anew.
+                raise (self._stopped(stop) if stop else self._broken(self._fleet.trouble)) from None
             finally:
                 self.close()
         return self.folder
+
+    def _phases(self, stop: StopFlag) -> None:
+        for index in range(self.at.phase, len(self.config.phases)):
+            if index > self.at.phase:
+                self.at = Position(index)
+                self.ticker, self.clock = None, Clock()
+            phase = self.config.phases[index]
+            if isinstance(phase, Offline):
+                self.offline(phase, stop)
+            else:
+                self.online(phase, stop)
 
     def _finished(self) -> dict[str, Any]:
         sentinel = self.learner.sentinel
@@ -183,7 +191,7 @@ class Loop:
         self.clock.rest()
         self.keeper.poll()
         if self._fleet is not None and self._fleet.trouble:
-            raise self._broken(self._fleet.trouble)
+            raise WorkerFailed(self._fleet.trouble)
         spacing = self.config.spacing
         due = self.learner.updates // spacing > self._saved_updates // spacing
         if due and not self.learner.flawed:
@@ -241,8 +249,6 @@ class Loop:
             rows = self.examiner(self.learner, kind, step, episodes, self.watch, stop)
         except Halted:
             raise self._stopped(stop) from None
-        if self._fleet is not None and self._fleet.trouble:
-            raise self._broken(self._fleet.trouble)
         self.clock.lap("evaluation")
         own = [row for row in rows if row.refiner == OWN]
         success, gain = (float(x) for x in np.mean([(r.success, r.returns) for r in own], axis=0))
