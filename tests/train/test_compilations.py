@@ -8,7 +8,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from small_runs import TINY, train
+from small_runs import QUIET, TINY, train
 
 import flowpolicy as fp
 from flowpolicy.train.attempts import resume
@@ -59,6 +59,15 @@ def test_every_program_is_compiled_once(tmp_path):
     with listening() as compiled:
         train(tmp_path / "r", **OFTEN)
     assert compiled.of_ours() == {"_block": 2, "call": 1, "alone": 2, "_insert_rows": 1}
+
+
+def test_further_online_phases_compile_no_policy_again(tmp_path):
+    """Several seeds, two online phases with an offline one between them."""
+    phases = (fp.Online(16, start_after=4), fp.Offline(10), fp.Online(12, start_after=4))
+    with listening() as compiled:
+        train(tmp_path / "r", phases=phases, evaluation=QUIET, seeds=(1, 2))
+    # Blocks of a tick offline and online alike, of ten, and evaluations of none.
+    assert compiled.of_ours() == {"_block": 2, "call": 1, "_insert_rows": 1}
 
 
 def test_going_on_compiles_the_current_phase_alone(tmp_path, monkeypatch):

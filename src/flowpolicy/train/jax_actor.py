@@ -11,6 +11,7 @@ from flowpolicy import parts
 from flowpolicy.agents.base import Agent
 from flowpolicy.deploy.package import Package
 from flowpolicy.errors import CorruptFile, InvalidConfig
+from flowpolicy.nets.product import exactly
 from flowpolicy.refine import Refiner
 from flowpolicy.train.evaluate import own, refined
 from flowpolicy.train.folder import RunFolder, blank
@@ -105,6 +106,7 @@ class JaxActor:
 
 
 def _acting(choose: Callable[[Agent], Any]) -> Callable[..., Any]:
+    @exactly
     def call(state: Any, key: Key, number: Any, obs: Observation, memory: Any) -> Any:
         seen = state["normaliser"](obs)
         return choose(state["agent"])(jax.random.fold_in(key, number), seen, memory)

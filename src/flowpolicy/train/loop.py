@@ -18,7 +18,7 @@ from flowpolicy.train.clock import Clock
 from flowpolicy.train.folder import OWN, RunFolder
 from flowpolicy.train.journal import Journal, record_type, to_records
 from flowpolicy.train.keeper import Keeper
-from flowpolicy.train.online import Ticker
+from flowpolicy.train.online import Explorer, Ticker
 from flowpolicy.train.phases import Offline, Online
 from flowpolicy.train.prepare import Parts
 from flowpolicy.train.sentinel import GoBack
@@ -58,6 +58,7 @@ class Loop:
             self.stepper = Stepper(parts.fleet, seeds, chunk, attempt=self.learner.attempt)
         self.rings: Ring | None = None
         self.ticker: Ticker | None = None
+        self._explorer: Explorer | None = None
         self.first = 0
         self.memory: Any = None
         self.clock = Clock()
@@ -151,6 +152,8 @@ class Loop:
             self.rings = self.learner.updater.ring(self.like, self.config.ring_capacity)
         if self.at.done == 0:
             self.first = int(self.stepper.env_steps.min())
+        if self._explorer is None:  # one for all online phases: its program is compiled once
+            self._explorer = Explorer.of(self.learner)
         ticker = Ticker(
             phase,
             self.learner,
@@ -161,9 +164,11 @@ class Loop:
             clock=self.clock,
             overlap=self._hardware.overlap,
             made=self._keep_rows,
+            explorer=self._explorer,
         )
+        self._explorer.forget()
         if self.memory is not None:
-            ticker.explorer.memory, self.memory = self.memory, None
+            self._explorer.memory, self.memory = self.memory, None
         return ticker
 
     def _keep_rows(self, taken: Taken) -> None:

@@ -12,6 +12,7 @@ from flowpolicy import parts
 from flowpolicy.agents.base import Agent, Memory
 from flowpolicy.data.replay import Ring
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.nets.product import exactly
 from flowpolicy.train.clock import Clock
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
@@ -51,6 +52,7 @@ class Explorer:
         self._blank = jax.tree.map(lambda x: jnp.stack([x] * len(seeds)), memory)
         self.memory = self._blank
 
+        @exactly
         def one(agent: Agent, key: Key, obs: Observation, memory: Memory) -> Any:
             return agent.explore(key, normaliser(obs), memory)
 
@@ -74,6 +76,17 @@ class Explorer:
         chunks, self.memory = self._call(agents, jnp.asarray(ticks, jnp.int32), obs, memory)
         return np.asarray(chunks)
 
+    @classmethod
+    def of(cls, learner: Learner) -> "Explorer":
+        """That of a run's seeds, before any episode."""
+        memory = learner.alone(0).memory()
+        config = learner.config
+        return cls(config.seeds, learner.normaliser, memory, attempt=learner.attempt)
+
+    def forget(self) -> None:
+        """The memory is that before an episode."""
+        self.memory = self._blank
+
 
 class Ticker:
     """Makes ticks. A tick's updates use rows up to the end of the tick before it, and the next
@@ -93,6 +106,7 @@ class Ticker:
         clock: Clock,
         overlap: bool,
         made: Callable[[Taken], None],
+        explorer: Explorer,
     ) -> None:
         """``first`` counts the steps of earlier phases. ``made`` is given what came of a tick's
         actions. With ``overlap`` environments step while the device computes.
@@ -102,12 +116,7 @@ class Ticker:
         self.rings, self._clock = rings, clock
         self.first = first
         self._limit = self.first + phase.env_steps
-        self.explorer = Explorer(
-            learner.config.seeds,
-            learner.normaliser,
-            learner.alone(0).memory(),
-            attempt=learner.attempt,
-        )
+        self.explorer = explorer
 
     @property
     def per_tick(self) -> float:

@@ -19,6 +19,7 @@ from flowpolicy.data.augment import Augment
 from flowpolicy.data.chunk import View
 from flowpolicy.data.host import Windows
 from flowpolicy.data.replay import Draw, Ring, choose, made, sample
+from flowpolicy.nets.product import exactly
 from flowpolicy.train.devices import Devices
 from flowpolicy.train.guards import Bounds, Guard, Report, examine
 from flowpolicy.train.hardware import Hardware
@@ -323,6 +324,7 @@ def acting(
     keys, obs and memory one of environments after it.
     """
 
+    @exactly
     def one(agent: Agent, keys: Keys, obs: Observation, memory: Memory) -> Any:
         return jax.vmap(lambda k, o, m: agent_act(agent)(k, normaliser(o), m))(keys, obs, memory)
 
