@@ -70,3 +70,15 @@ def test_the_command_writes_strict_json(tmp_path, monkeypatch, capsys):
     assert "80 % of that product" in out
     assert "updates 70 %" in out
     assert "rest 0 %" not in out
+
+
+@pytest.mark.parametrize("out", [".", "there.json", "no/folder/b.json"])
+def test_where_numbers_cannot_be_written_is_told_before_they_are_measured(
+    tmp_path, monkeypatch, capsys, out
+):
+    monkeypatch.setattr(suite, "bench", pytest.fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.json").write_text("{}")
+    assert cli.main(["bench", "--out", out]) == 2
+    assert "must be a file that is not there yet" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "there.json").read_text() == "{}"

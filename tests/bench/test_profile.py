@@ -3,13 +3,15 @@
 import gzip
 import json
 
+import jax
+import numpy as np
 import pytest
 
 import flowpolicy as fp
 from flowpolicy import cli, runs
 from flowpolicy.agents.cloning import fmq_terms
 from flowpolicy.bench import trace
-from flowpolicy.bench.profile import profile
+from flowpolicy.bench.profile import RING, _first, profile
 from flowpolicy.bench.trace import COPY, MATRIX, OTHER, RANDOM, Event
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
@@ -128,3 +130,35 @@ def test_a_profile_that_cannot_be_made_is_refused(run, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(InvalidConfig, match="exists already"):
         profile(run, tmp_path / "there")
+
+
+def test_rows_that_were_given_by_hand_are_asked_for_and_used(tmp_path):
+    """Left on the host, too; and a page of several seeds says what an update is."""
+    rows = runs.PointMassTask(rows=300).dataset()
+    agent = fp.FMQ(
+        chunk=2,
+        actor=MLPFlow(width=8, depth=1, embed=Plain()),
+        critic=MLPCritic(width=8, depth=1),
+        act=OneStep(),
+        bootstrap=BestOfN(2),
+    )
+    made = fp.train(
+        agent, rows, phases=[fp.Offline(4)], batch=8, seeds=(1, 2), out=tmp_path / "run"
+    )
+    with pytest.raises(InvalidConfig, match="rows were given by hand"):
+        profile(made.path, tmp_path / "one")
+    page = profile(made.path, tmp_path / "two", updates=2, data=rows, host_rows=True)
+    assert "an update is one of each of the 2 seeds" in page
+
+
+def test_a_ring_is_filled_without_reading_all_rows():
+    """Rows may be mapped files of more than memory holds."""
+
+    class Mapped(np.ndarray):
+        def __array__(self, *arguments, **options):
+            assert len(self) <= RING, "all rows were read"
+            return np.ndarray.__array__(self, *arguments, **options)
+
+    rows = runs.PointMassTask(rows=3_000).dataset().rows
+    mapped = jax.tree.map(lambda x: np.asarray(x).view(Mapped), rows)
+    assert _first(mapped, 2).reward.shape == (2, RING)

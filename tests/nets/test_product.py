@@ -53,5 +53,5 @@ def test_bfloat16_rounds_both_factors_on_every_device(monkeypatch):
     for backend in ("cpu", "gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
         with jax.default_matmul_precision("bfloat16"):
-            found = product(x, w)
+            found = jax.vmap(product, (0, None))(x, w)
         np.testing.assert_allclose(found, rounded[0] @ rounded[1], rtol=1e-6, atol=1e-6)

@@ -12,6 +12,7 @@ import numpy as np
 from flowpolicy.bench import trace
 from flowpolicy.bench.peak import peak
 from flowpolicy.bench.timing import machine
+from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import durable
 from flowpolicy.train.folder import RunFolder
@@ -32,20 +33,31 @@ class Program(NamedTuple):
     text: str
 
 
-def profile(run: RunFolder | str | Path, out: str | Path, *, updates: int = 20) -> str:
+def profile(
+    run: RunFolder | str | Path,
+    out: str | Path,
+    *,
+    updates: int = 20,
+    data: Dataset | None = None,
+    host_rows: bool = False,
+) -> str:
     """Traces ``updates`` of the newest checkpoint of a run and returns a page about them.
 
-    out: a folder that does not exist yet; it gets ``profile.md`` and the trace, which Perfetto and
-         XProf open. Rows are the task's; online, the ring is filled with the first of them.
+    out:  a folder that does not exist yet; it gets ``profile.md`` and the trace, which Perfetto and
+          XProf open
+    data: the offline rows; those of the run's task where None. Online, the ring is filled with the
+          first of them
+    host_rows: as for ``train``
 
-    Raises ``InvalidConfig`` where ``updates`` is below 1 or ``out`` is there already.
+    Guards are left out. Raises ``InvalidConfig`` where ``updates`` is below 1, ``out`` is there
+    already, or an offline run's rows cannot be found again from its folder.
     """
     folder, out = run if isinstance(run, RunFolder) else RunFolder(run), Path(out)
     if updates < 1:
         raise InvalidConfig(f"updates must be at least 1, got {updates}")
     if out.exists():
         raise InvalidConfig(f"{out} exists already; choose another folder or remove it")
-    program = _program(folder, updates)
+    program = _program(folder, updates, data, host_rows=host_rows)
     seconds, events = _traced(program, out)
     kinds = trace.kinds(program.text)
     page = _page(folder, updates, seconds, program, trace.total(events, kinds), trace.total(events))
@@ -53,11 +65,16 @@ def profile(run: RunFolder | str | Path, out: str | Path, *, updates: int = 20) 
     return page
 
 
-def _program(folder: RunFolder, updates: int) -> Program:
+def _program(folder: RunFolder, updates: int, data: Dataset | None, *, host_rows: bool) -> Program:
     config = folder.config()
     trained, meta = folder.load()
-    dataset = config.task.dataset()
+    dataset = config.task.dataset() if data is None else data
     rows = None if dataset is None else dataset.rows
+    if rows is None and not meta["online"]:
+        raise InvalidConfig(
+            f"{folder.path}: its rows were given by hand and are not found again from its folder; "
+            "give profile(..., data=...) the data set"
+        )
     seeds = len(config.seeds)
     updater = Updater(
         offline=rows,
@@ -67,6 +84,8 @@ def _program(folder: RunFolder, updates: int) -> Program:
         batch=config.batch,
         seeds=seeds,
         precision=config.precision,
+        on_host=host_rows,
+        augment=config.augment,
     )
     rings = _rings(updater, rows or blank_rows(folder.spec()), seeds) if meta["online"] else None
     keys = stream_keys(config.seeds, Stream.UPDATE)
@@ -77,9 +96,14 @@ def _program(folder: RunFolder, updates: int) -> Program:
 
 
 def _rings(updater: Updater, rows: Rows, seeds: int) -> Any:
-    some = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)[:RING]] * seeds), rows)
+    some = _first(rows, seeds)
     count = some.reward.shape[1]
     return updater.insert(updater.ring(rows, RING), some, np.full(seeds, count))
+
+
+def _first(rows: Rows, seeds: int) -> Rows:
+    """What fills a ring, once for every seed; of mapped rows no more is read."""
+    return jax.tree.map(lambda x: jnp.stack([jnp.asarray(x[:RING])] * seeds), rows)
 
 
 def _traced(program: Program, out: Path) -> tuple[float, list[trace.Event]]:
@@ -110,6 +134,8 @@ def _page(
     cost = program.compiled.cost_analysis() or {}
     memory = program.compiled.memory_analysis()
     busy = max(sum(one.seconds for one in by_kind), 1e-12)
+    seeds = len(folder.config().seeds)
+    together = "" if seeds == 1 else f"; an update is one of each of the {seeds} seeds"
     lines = [
         f"# Updates of {folder.record().get('run') or folder.path.name}",
         "",
@@ -117,7 +143,7 @@ def _page(
         f"{told['cores']} cores), jax {told['versions']['jax']}",
         "",
         f"- {1e3 * seconds / updates:.2f} ms an update, {updates / seconds:.1f} updates a second, "
-        "untraced",
+        f"untraced{together}",
         f"- best float32 matrix product of this machine: {best['gflops']:.0f} GFLOP/s",
         f"- memory: {_mib(memory.argument_size_in_bytes)} of arguments, "
         f"{_mib(memory.temp_size_in_bytes)} of intermediate results",

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flowpolicy.bench import suite
 from flowpolicy.bench.profile import profile as profile_run
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.train.durable import write as write_durably
 
 
@@ -21,7 +22,8 @@ class BenchOptions:
     online loop. Minutes; on a quiet machine, or the numbers are of something else."""
 
     out: Path = Path("bench.json")
-    """Where the numbers are written, as strict JSON with the machine and the versions."""
+    """Where the numbers are written, as strict JSON with the machine and the versions; a file that
+    is not there yet, so that machines and releases can be compared."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Fewer repetitions: a first look, a minute or two."""
 
@@ -29,6 +31,10 @@ class BenchOptions:
 def bench(arguments: list[str]) -> int:
     """Prints a table and writes the numbers."""
     options = tyro.cli(BenchOptions, args=arguments, prog="flowpolicy bench")
+    if options.out.exists() or not options.out.parent.is_dir():
+        raise InvalidConfig(
+            f"--out {options.out} must be a file that is not there yet, in a folder that is"
+        )
     console = Console(stderr=True)
     results = suite.bench(lambda what: console.print(f"  {what} ..."), quick=options.quick)
     text = json.dumps(results, indent=1, allow_nan=False) + "\n"
@@ -85,13 +91,15 @@ class ProfileOptions:
     """A folder that does not exist yet; profile in the run's folder if not given."""
     updates: int = 20
     """Updates that are traced."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory, as for train."""
 
 
 def profile(arguments: list[str]) -> int:
     """Prints the page and says where the trace is."""
     options = tyro.cli(ProfileOptions, args=arguments, prog="flowpolicy profile")
     out = Path(options.out) if options.out else options.run / "profile"
-    page = profile_run(options.run, out, updates=options.updates)
+    page = profile_run(options.run, out, updates=options.updates, host_rows=options.host_rows)
     print(page)
     print(f"written: {out / 'profile.md'}; the trace beside it opens in Perfetto or XProf")
     print(f"on {jax.devices()[0].device_kind}")
