@@ -13,6 +13,8 @@ from small_runs import OFFLINE, QUIET, agents, train
 
 import flowpolicy as fp
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.train.stop import Stopped
+from flowpolicy.train.updates import Updater
 
 SETTINGS = {
     "seeds": (1, 2, 3, 4),
@@ -25,6 +27,26 @@ def apart(one, other):
     """The largest relative difference between two runs' agents."""
     pairs = zip(jax.tree.leaves(agents(one)), jax.tree.leaves(agents(other)), strict=True)
     return max(float(np.max(np.abs(np.float32(a) - b) / (1 + np.abs(b)))) for a, b in pairs)
+
+
+def interrupted(folder, **hardware):
+    """A run that was stopped amid its online phase, after its last checkpoint."""
+    made, calls = Updater.update, []
+
+    def update(self, *arguments, **options):
+        calls.append(options["count"])
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return made(self, *arguments, **options)
+
+    Updater.update = update
+    try:
+        train(folder, hardware=fp.Hardware(**hardware), checkpoint_every=4, **SETTINGS)
+    except (KeyboardInterrupt, Stopped):
+        pass
+    finally:
+        Updater.update = made
+    return fp.Run(folder)
 
 
 def refused(folder, **hardware):
@@ -44,6 +66,12 @@ def main(folder):
         run = train(folder / name, hardware=hardware, **SETTINGS)
         found[name] = apart(run, plain)
         found[f"{name} mesh"] = run.load()[1]["platform"]["mesh"]
+    eight = {"seed_devices": 2, "batch_devices": 4}
+    stopped = interrupted(folder / "eight, stopped", **eight)
+    found["stopped at"] = stopped.load()[1]["updates"]
+    other = interrupted(folder / "one, stopped")
+    gone_on = fp.resume(other, hardware=fp.Hardware(**eight), allow_inexact=True)
+    found["one, then eight"] = apart(gone_on, plain)
     found["many"] = refused(folder / "many", seed_devices=4, batch_devices=8)
     found["seeds"] = refused(folder / "seeds", seed_devices=3)
     found["batch"] = refused(folder / "batch", batch_devices=3)

@@ -17,6 +17,7 @@ import flowpolicy as fp
 from flowpolicy import api, runs
 from flowpolicy.errors import Inexact, InvalidConfig
 from flowpolicy.train import memory
+from flowpolicy.train.updates import Updater
 
 HERE = Path(__file__).parent
 
@@ -63,6 +64,19 @@ def test_what_eight_devices_saved_one_device_goes_on_with(eight, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_that_was_stopped_goes_on_with_other_devices(eight, tmp_path):
+    """Amid its online phase, from eight to one and from one to eight; it ends where one that had
+    one device throughout does."""
+    folder, found = eight
+    assert 20 < found["stopped at"] < 40
+    assert found["one, then eight"] <= 1e-5
+    path = shutil.copytree(folder / "eight, stopped", tmp_path / "run")
+    run, plain = fp.resume(path, allow_inexact=True), fp.Run(folder / "plain")
+    assert run.load()[1]["updates"] == plain.load()[1]["updates"]
+    for a, b in zip(jax.tree.leaves(agents(run)), jax.tree.leaves(agents(plain)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_a_mesh_that_does_not_fit_is_refused(eight):
     """With the numbers that are allowed, before anything is written."""
     folder, found = eight
@@ -86,6 +100,29 @@ def test_more_seeds_than_memory_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InvalidConfig, match=r"3 seeds need about .* each.*: 2 would fit"):
         train(tmp_path / "three", seeds=(1, 2, 3))
     assert not (tmp_path / "three").exists()
+
+
+def test_memory_that_runs_out_in_an_update_is_told_in_our_words(tmp_path, monkeypatch):
+    """What the estimate before training cannot know; other errors of XLA stay what they are."""
+
+    made = Updater.__init__
+
+    def broken(words):
+        def init(self, *arguments, **options):
+            made(self, *arguments, **options)
+            self._update = block
+
+        def block(*arguments, **options):
+            raise jax.errors.JaxRuntimeError(words)
+
+        return init
+
+    monkeypatch.setattr(Updater, "__init__", broken("RESOURCE_EXHAUSTED: Out of memory: 9 GiB"))
+    with pytest.raises(InvalidConfig, match=r"2 seeds with batches of 8.*fewer seeds.*9 GiB"):
+        train(tmp_path / "r", seeds=(1, 2))
+    monkeypatch.setattr(Updater, "__init__", broken("INTERNAL: something else"))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        train(tmp_path / "s")
 
 
 def test_free_memory_is_known_here():

@@ -59,6 +59,9 @@ class TrainOptions:
     """Without jit and scan, so that breakpoints work; slow."""
     workers: int = 0
     """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
     seed_devices: int = 1
     """Devices that share the seeds out."""
     batch_devices: int = 1
@@ -127,6 +130,9 @@ class ResumeOptions:
     """Go on although the result will not be, to the bit, that of a run never interrupted."""
     workers: int = 0
     """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
     seed_devices: int = 1
     """Devices that share the seeds out."""
     batch_devices: int = 1
@@ -166,6 +172,7 @@ def _seeds(options: TrainOptions) -> int | tuple[int, ...]:
 def _hardware(options: TrainOptions | ResumeOptions) -> Hardware:
     return Hardware(
         workers=options.workers,
+        overlap=options.overlap,
         seed_devices=options.seed_devices,
         batch_devices=options.batch_devices,
         host_rows=options.host_rows,

@@ -19,6 +19,7 @@ from flowpolicy.data.augment import Augment
 from flowpolicy.data.chunk import View
 from flowpolicy.data.host import Windows
 from flowpolicy.data.replay import Draw, Ring, choose, made, sample
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets.product import exactly
 from flowpolicy.train.devices import Devices
 from flowpolicy.train.guards import Bounds, Guard, Report, examine
@@ -144,10 +145,21 @@ class Updater:
         """``count`` updates, each seed's numbered from its ``first``; seeds that are not alive
         keep their agent. Both have the shape (seeds,).
 
-        ``bounds``, one per seed, is what guards need to know.
+        ``bounds``, one per seed, is what guards need to know. ``InvalidConfig`` where the device's
+        memory does not suffice.
         """
         arguments = self._arguments(agents, rings, keys, first, alive, bounds, count)
-        return self._update(*arguments, count=count)
+        try:
+            return self._update(*arguments, count=count)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            # The estimate before training knows nothing of intermediate results.
+            raise InvalidConfig(
+                f"the device's memory does not hold the updates of {self._seeds} seeds with "
+                f"batches of {self._batch}: fewer seeds, a smaller batch, more devices or rows on "
+                f"the host (hardware.host_rows) need less. {str(error).splitlines()[0][:200]}"
+            ) from None
 
     def lower(
         self,
