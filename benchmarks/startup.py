@@ -2,8 +2,9 @@
 
 The command line trains ``mini/fmq/cube-single-task1`` for a block of updates and a few steps, in a
 process of its own with an empty cache of compiled programs, and again with the cache it left. What
-is compiled and for how long is what the run itself says; the rest is starting Python and JAX,
-reading data, and simulating.
+is compiled and for how long is what the run itself says of three large programs (tracing and first
+call among it), and what JAX's log says of all programs, evaluations and the smallest among them
+(XLA alone, or finding them in the cache). The rest is starting Python and JAX, data, simulating.
 """
 
 import os
@@ -57,13 +58,19 @@ def start(folder: Path, file: Path, name: str) -> dict[str, Any]:
     command += ["--task", f"ogbench(task='cube-single-task1', file='{file}')"]
     command += ["--phases", "(offline(steps=100), online(env_steps=20, start_after=0))"]
     command += ["--evaluation", "evaluation(every=0, final_episodes=1, side_by_side=1)"]
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_LOG_COMPILES": "1",
+    }
     began = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - began
     told = re.findall(r"compiling (.+?) took ([\d.]+) s", done.stderr)
+    logged = re.findall(r"Finished XLA compilation of .+? in ([\d.]+) sec", done.stderr)
     return {
         "seconds": round(seconds, 1),
+        "xla": {"programs": len(logged), "seconds": round(sum(map(float, logged)), 1)},
         "compiling": round(sum(float(s) for _, s in told), 1),
         "programs": {what: float(s) for what, s in told},
     }

@@ -36,6 +36,8 @@ DEFAULTS = {
     # A second start finds what the first one compiled.
     "JAX_COMPILATION_CACHE_DIR": str(Path.home() / ".flowpolicy" / "compiled"),
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),
+    # JAX keeps what took a second; a run has sixty programs that took less.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
 """Of the environment, where it does not say otherwise; JAX reads it when it is imported."""
 
