@@ -261,3 +261,10 @@ def test_settings_that_make_no_sense_are_refused(wrong):
     usual = "the papers have" if field in ("tau", "ensemble") else "ours are 1, 1 and 10"
     with pytest.raises(InvalidConfig, match=f"(?=.*{field}.*{value})(?=.*{usual})"):
         DecisionFlow(**wrong)
+
+
+def test_the_direction_reward_without_what_holds_it_is_refused():
+    """Its best decision would be the longest."""
+    with pytest.raises(InvalidConfig, match=r"alpha must be above 0 with direction_reward.*got 0"):
+        DecisionFlow(reward=direction_reward, alpha=0.0)
+    DecisionFlow(alpha=0.0)

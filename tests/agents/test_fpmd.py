@@ -1,5 +1,7 @@
 """FPMD against numpy, its samplers and its noise by hand, mirror descent learned, and a bandit."""
 
+import dataclasses
+
 import agents_setup as setup
 import by_hand
 import equinox as eqx
@@ -17,7 +19,7 @@ from flowpolicy.flows import (
     mean_flow,
     released_weights,
 )
-from flowpolicy.nets import Adam, Trainable
+from flowpolicy.nets import Adam, MLPFlow, Trainable
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.values import minimum
 
@@ -211,6 +213,30 @@ def test_settings_that_make_no_sense_are_refused(field, value, released):
         InvalidConfig, match=rf"fpmd\.{field} must be .*have {released}.*got {value}"
     ):
         FPMD(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"terms": ()}, "at least one term: nothing trains the flow"),
+        ({"actor": MLPFlow()}, r"acts by jumps.*fpmd_r\(\)"),
+        ({"terms": fpmd_m().terms}, r"one time.*fpmd_m\(\)"),
+    ],
+)
+def test_a_net_that_its_terms_do_not_train_is_refused(wrong, why):
+    """A velocity has no jumps to train, and a flow map acts by nothing else."""
+    with pytest.raises(InvalidConfig, match=why):
+        FPMD(**wrong)
+
+
+def test_guards_are_told_values_in_the_rewards_own_units():
+    """Whatever the scale in which the critic learns; its target at the start is the reward."""
+    data = dataclasses.replace(setup.batch(), discount=jnp.zeros_like(setup.batch().discount))
+    for scale in (0.1, 10.0):
+        agent = setup.build(setup.config("fpmd", reward_scale=scale), True)
+        _, metrics = setup.update(agent, KEY, data)
+        told = [float(metrics[f"critic/target_{name}"]) for name in ("mean", "max")]
+        np.testing.assert_allclose(told, [data.reward.mean(), data.reward.max()], rtol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"tau": np.nan}, {"ensemble": 0}])

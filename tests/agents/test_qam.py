@@ -463,6 +463,7 @@ def test_settings_that_make_no_sense_are_refused(wrong, why):
         (OneStepHead, {"alpha": float("inf")}, "3 to 300"),
         (EditHead, {"scale": 0.0}, r"0\.1 and 0\.9.*stands for QAM"),
         (EditHead, {"scale": float("nan")}, r"0\.1 and 0\.9"),
+        (EditHead, {"scale": 5.0}, r"2 is the width of the box.*got 5"),
         (EditHead, {"temperature": 0.0}, r"temperature > 0 \(1\)"),
         (EditHead, {"temperature": float("inf")}, r"temperature > 0 \(1\)"),
         (EditHead, {"entropy": float("nan")}, r"\(-0\.5\)"),

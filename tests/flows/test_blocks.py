@@ -167,6 +167,22 @@ def test_the_probed_volume_is_the_series_of_the_logarithm(terms):
         assert series == pytest.approx(np.log(np.linalg.det(np.eye(2) + J)), abs=1e-12)
 
 
+@pytest.mark.parametrize(("w", "exact", "two"), [(0.1, -0.70, -0.63), (0.03, -2.58, -1.35)])
+def test_two_terms_are_too_few_in_the_last_block_of_a_narrow_flow(w, exact, two):
+    """The last of ten Euler steps onto N(0, w^2); what docs/swfp.md says of it."""
+    t = 0.9
+    slope = (t * w**2 - (1 - t)) / ((1 - t) ** 2 + (t * w) ** 2)
+
+    def block(a):
+        return a + slope * a / 10
+
+    found = [
+        float(volume(jax.random.key(0), block, jnp.zeros(1)))
+        for volume in (exact_volume, probed_volume(2))
+    ]
+    np.testing.assert_allclose(found, [exact, two], atol=0.005)
+
+
 @pytest.mark.parametrize("volume", [exact_volume, probed_volume(60)])
 def test_volumes_have_the_slope_of_the_determinant(volume):
     """d/dw log (1 + w)^2 = 2 / (1 + w), by reverse mode through the estimate too."""

@@ -234,10 +234,12 @@ def test_the_loss_follows_its_interpolant(key):
     assert abs(float(_loss(key, Term())[0] - _loss(key, Term(), interpolant=bent)[0])) > 1e-2
 
 
-@pytest.mark.parametrize("fields", [{"weight": -1.0}, {"start": 1.5}, {"start": -0.1}])
+@pytest.mark.parametrize(
+    "fields", [{"weight": -1.0}, {"weight": float("nan")}, {"start": 1.5}, {"start": -0.1}]
+)
 def test_a_term_refuses_what_makes_no_sense(fields):
     """The message names what is allowed."""
-    with pytest.raises(InvalidConfig, match="weight >= 0 and start in"):
+    with pytest.raises(InvalidConfig, match="weight >= 0 and finite, and start in"):
         Term(**fields)
 
 

@@ -79,7 +79,17 @@ def test_a_step_returns_a_new_state():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"rate": 0.0}, {"rate": float("nan")}, {"clip": -1.0}, {"hold": -1}, {"floor": -0.1}]
+    "fields",
+    [
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"clip": -1.0},
+        {"clip": float("nan")},
+        {"hold": -1},
+        {"floor": -0.1},
+        {"floor": float("nan")},
+    ],
 )
 def test_adam_refuses_what_makes_no_sense(fields):
     """A rate above 0, a norm of at least 0."""

@@ -57,10 +57,11 @@ def test_the_gradient_of_the_spread():
     np.testing.assert_allclose(jax.grad(spread)(q), expected, rtol=1e-5)
 
 
-def test_pessimism_is_not_optimism():
-    """A negative rho is refused."""
-    with pytest.raises(InvalidConfig, match=r"rho must be at least 0, got -0\.1"):
-        pessimistic(-0.1)
+@pytest.mark.parametrize("rho", [-0.1, np.nan, np.inf])
+def test_pessimism_is_not_optimism(rho):
+    """A negative rho is refused, and what is no number."""
+    with pytest.raises(InvalidConfig, match=rf"rho must be at least 0 and finite.*got {rho}"):
+        pessimistic(rho)
 
 
 @pytest.mark.parametrize("index", [4, -1])

@@ -39,6 +39,7 @@ from flowpolicy.flows import (
     Term,
     Triangle,
     Weighting,
+    diagonal,
     mean_flow,
     weight_metrics,
 )
@@ -126,6 +127,23 @@ class FPMD:
         self._require("entropy", math.isfinite(self.entropy), "finite")
         self._require("memory", 0 < self.memory <= 1, "in (0, 1]")
         check_critic("fpmd", self.tau, self.ensemble)
+        self._check_terms()
+
+    def _check_terms(self) -> None:
+        """The net has as many times as the equations that train it."""
+        if not self.terms:
+            raise InvalidConfig("fpmd.terms must hold at least one term: nothing trains the flow")
+        jumps = any(term.residual is not diagonal for term in self.terms)
+        if isinstance(self.actor, MLPVelocity) and jumps:
+            raise InvalidConfig(
+                "fpmd: mlp_velocity has one time, and terms off the diagonal train jumps between "
+                "two; fpmd_m() has a net of two times, mlp_flow, fpmd_r() the diagonal alone"
+            )
+        if isinstance(self.actor, MLPFlow) and not jumps:
+            raise InvalidConfig(
+                "fpmd: mlp_flow acts by jumps between two times, and its terms train none of them; "
+                "fpmd_r() has a net of one time, mlp_velocity, fpmd_m() MeanFlow's equation"
+            )
 
     def _require(self, field: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -250,6 +268,9 @@ class FPMDAgent(Agent):
             lambda: self.noise.step(surplus(self.noise.model, config.entropy)),
             lambda: self.noise,
         )
+        # Guards know values by the rewards' own units.
+        for name in ("critic/target_mean", "critic/target_max"):
+            metrics[name] = metrics[name] / config.reward_scale
         metrics |= flow_metrics | weight_metrics(weights)
         metrics |= {"fpmd/q": jnp.mean(q), "fpmd/noise": jnp.exp(self.noise.model)}
         rest = (critic, moments, noise, self.count + 1)

@@ -16,6 +16,7 @@ gradient. ``Term`` joins a residual with a law of times and a weight; ``flow_los
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -146,9 +147,10 @@ class Term:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.weight < 0 or not 0 <= self.start <= 1:
+        if not (0 <= self.weight < math.inf and 0 <= self.start <= 1):
             raise InvalidConfig(
-                f"term needs weight >= 0 and start in [0, 1], got {self.weight} and {self.start}"
+                f"term needs weight >= 0 and finite, and start in [0, 1], got {self.weight} and "
+                f"{self.start}"
             )
 
 

@@ -1,6 +1,7 @@
 """Optimisation: a model with the state of its optimiser, stepped by gradients."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -40,9 +41,10 @@ class Adam:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if not self.rate > 0 or min(self.clip, self.hold, self.anneal, self.floor) < 0:
+        others = (self.clip, self.hold, self.anneal, self.floor)
+        if not (0 < self.rate < math.inf and all(0 <= x < math.inf for x in others)):
             raise InvalidConfig(
-                "adam needs rate > 0 and clip, hold, anneal, floor >= 0, got "
+                "adam needs rate > 0 and clip, hold, anneal, floor >= 0, all finite, got "
                 f"{self.rate}, {self.clip}, {self.hold}, {self.anneal}, {self.floor}"
             )
 

@@ -1,6 +1,7 @@
 """An ensemble of critics as one vmapped module, and the named ways to make one value of it."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -73,8 +74,10 @@ class pessimistic:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.rho < 0:
-            raise InvalidConfig(f"pessimistic.rho must be at least 0, got {self.rho}")
+        if not 0 <= self.rho < math.inf:
+            raise InvalidConfig(
+                f"pessimistic.rho must be at least 0 and finite (QAM: 0 and 0.5), got {self.rho}"
+            )
 
     def __call__(self, q: Float[Array, "k"]) -> Scalar:
         """The value."""

@@ -117,6 +117,11 @@ class DecisionFlow:
                 "reward what is to be avoided, and one step leaves no decision on the way (ours "
                 "are 1, 1 and 10; the paper's could not be read)"
             )
+        if self.reward is direction_reward and not self.alpha > 0:
+            raise InvalidConfig(
+                "decision_flow.alpha must be above 0 with direction_reward (ours is 1): nothing "
+                f"else holds a reward that grows with the decision's length, got {self.alpha}"
+            )
         check_critic("decision_flow", self.tau, self.ensemble)
 
     @property
