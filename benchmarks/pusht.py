@@ -3,14 +3,15 @@
 SFP with and without the gain and with a latent, and a chunk flow policy of 10 Euler steps with the
 same trunk, batches and updates, clone demonstrations of the scripted finger (collected where they
 are missing). Measured: success, the share of the outline covered at best, the time to the first
-action; and the same after the finger was put ``PUSH`` pixels aside before every 40th action. A
-finished training is not run again.
+action; and the same where the finger is put ``PUSH`` pixels aside before every 40th action, when all
+of them look at it again. Actions are positions, as in SFP's released code; with ``--aims`` they are
+what the script told the finger (``PushT.positions``). A finished training is not run again.
 """
 
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ TRUNK = MLPVelocity(width=256, depth=3, embed=Fourier())
 EPISODES, FULL = 100, 0.95
 """Of a figure; coverage at which the reward is 1."""
 PUSH, EVERY = 30.0, 40
+ROWS = 50_000
 COLUMNS = (
     "policy", "success", "covered", "pushed_success", "pushed_covered", "first_action_us",
 )  # fmt: skip
@@ -57,31 +59,41 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pusht")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "pusht")
+    parser.add_argument("--aims", action="store_true", help="actions as the script gave them")
     parser.add_argument("--tiny", action="store_true", help="a check of this script, no result")
     options = parser.parse_args(arguments)
     machine = measure.machine()
-    agents = {k: trained(k, v, options.out, tiny=options.tiny) for k, v in policies().items()}
+    out = options.out / ("aims" if options.aims else "positions")
+    task = task_of(out, aims=options.aims, tiny=options.tiny)
+    agents = {k: trained(k, v, task, out, tiny=options.tiny) for k, v in policies().items()}
     calls = {name: acting(policies()[name], agent) for name, agent in agents.items()}
     times = first_action(untrained(policies()), obs_size=6)
     rows = []
     for name, call in calls.items():
-        free, pushed = (play(call, agents[name], options.episodes, by) for by in (0.0, PUSH))
+        free, pushed = (play(call, agents[name], task, options.episodes, by) for by in (0.0, PUSH))
         rows.append({"policy": name, **free, **{f"pushed_{k}": v for k, v in pushed.items()}})
         rows[-1] |= {"first_action_us": times[name]["least"], "NFE": 1 if "sfp" in name else 10}
     content = {"machine": machine, "episodes": options.episodes, "push": PUSH, "rows": rows}
-    measure.write("pusht", content, options.out if options.tiny else None)
+    name = "pusht-aims" if options.aims else "pusht"
+    measure.write(name, content, options.out if options.tiny else None)
     shown = [tuple(_short(row[column]) for column in COLUMNS) for row in rows]
     measure.show(f"Push-T, {options.episodes} episodes each", COLUMNS, shown)
 
 
-def trained(name: str, agent: AgentConfig, out: Path, *, tiny: bool) -> Any:
+def task_of(out: Path, *, aims: bool, tiny: bool) -> fp.PushT:
+    """Push-T, its demonstrations collected where they are missing."""
+    task = fp.PushT(rows=ROWS, positions=not aims)
+    if tiny:
+        task = dataclasses.replace(task, file=str(out / "play.npz"), rows=0)
+    if not task.path.exists():
+        demonstrate_pusht(200 if tiny else ROWS, task.path)
+    return task
+
+
+def trained(name: str, agent: AgentConfig, task: fp.PushT, out: Path, *, tiny: bool) -> Any:
     """The agent after its updates on the demonstrations."""
     base = f"mini/{'bc' if isinstance(agent, BC) else 'sfp'}/pusht"
     config = runs.get(base).config
-    task = dataclasses.replace(config.task, file=str(out / "play.npz"), rows=0)  # pyright: ignore
-    task = task if tiny else config.task
-    if not task.path.exists():
-        demonstrate_pusht(200 if tiny else task.rows, task.path)
     folder = out / name.replace(", ", "-").replace(" ", "-")
     run, updates = fp.Run(folder), 20 if tiny else config.offline_updates
     if not any(row.step == updates for row in run.evaluations()):
@@ -101,16 +113,16 @@ def untrained(configs: dict[str, AgentConfig]) -> dict[str, tuple[Any, Act]]:
     }
 
 
-def play(call: Act, agent: Any, episodes: int, push: float) -> dict[str, float]:
+def play(call: Act, agent: Any, task: fp.PushT, episodes: int, push: float) -> dict[str, float]:
     """Shares of success and of coverage at best, episodes side by side."""
-    envs = [PushTEnv() for _ in range(episodes)]
+    envs = [cast(PushTEnv, task.env()) for _ in range(episodes)]
     draws, key = np.random.default_rng(0), jax.random.key(1)
     act = jax.jit(jax.vmap(call, in_axes=(None, 0, 0, 0)))
     obs = np.stack([env.reset(500 + i) for i, env in enumerate(envs)])
     memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *x.shape)), agent.memory())
     best, done, chunks = np.zeros(episodes), np.zeros(episodes, bool), None
     for step in range(envs[0].max_steps):
-        if push and step % EVERY == EVERY - 1:
+        if push and step and step % EVERY == 0:
             for i in np.flatnonzero(~done):
                 obs[i, :2] = aside(envs[i], push * draws.normal(size=2))
         if chunks is None or not chunks.shape[1]:

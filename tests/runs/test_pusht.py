@@ -12,6 +12,7 @@ from flowpolicy.cli import main
 from flowpolicy.data.npz import sha256
 from flowpolicy.data.record import read_record
 from flowpolicy.errors import InvalidConfig, MissingData
+from flowpolicy.randomness import seed_for
 from flowpolicy.runs import pusht
 from flowpolicy.runs.pusht import PushT, demonstrate_pusht, pusht_episode
 from flowpolicy.train.task import Task, TellsFields
@@ -75,6 +76,37 @@ def test_collecting(tmp_path: Path, played, monkeypatch, capsys):
     assert main(["data", "demonstrate", "pusht", "--rows", "15", "--workers", "1"]) == 0
     assert capsys.readouterr().out.strip() == str(PushT(rows=15).path)
     assert len(PushT(rows=15).dataset()) == 23
+
+
+def test_actions_may_be_where_the_finger_was_seen_next(tmp_path: Path, played):
+    """Nothing else of the rows changes, and what they are is told to runs."""
+    path = tmp_path / "a.npz"
+    demonstrate_pusht(20, path, workers=1)
+    aims, positions = (PushT(file=str(path), positions=p).dataset() for p in (False, True))
+    seen = np.clip(aims.rows.next_obs[:, :2], -1, 1)
+    np.testing.assert_array_equal(positions.rows.action, seen)
+    for field in ("obs", "next_obs", "reward", "terminated", "ended"):
+        one, other = (getattr(d.rows, field) for d in (aims, positions))
+        np.testing.assert_array_equal(one, other)
+    assert positions.record["actions"] == "positions"
+    assert positions.record["rows_sha256"] != aims.record["rows_sha256"]
+
+
+@pytest.mark.extras
+def test_a_stiff_controller_reaches_positions():
+    """A demonstration's own positions, given as actions, lead to nearly the same places; followed
+    with gym-pusht's gains the finger stays behind."""
+    pytest.importorskip("gym_pusht")
+    episode = pusht_episode(0.01, 0.0, 0, 3)
+    assert episode is not None
+    wanted = np.clip(episode["next_observations"][:, :2], -1, 1)
+    off = []
+    for positions in (True, False):
+        env = PushT(positions=positions).env()
+        env.reset(seed_for(0, 3))
+        seen = np.stack([env.step(action).obs[:2] for action in wanted[:30]])
+        off.append(np.abs(seen - wanted[:30]).mean())
+    assert off[0] < 0.5 * off[1]
 
 
 def test_collecting_gives_up(tmp_path: Path, played, capsys):

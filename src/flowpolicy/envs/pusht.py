@@ -15,6 +15,9 @@ from flowpolicy.envs.gymnasium import make_gymnasium, registered_spec
 HALF = 256.0
 """Half of the board's side in its own units, the pixels; action 0 is the middle, 1 an edge."""
 REGISTERED = "gym_pusht/PushT-v0"
+STIFF = (500.0, 20.0)
+"""Gains of SFP's released code, of the finger's distance and of its speed; gym-pusht's are 100 and
+20. In a tenth of a second the finger then goes all of the way to an aim, otherwise a quarter."""
 
 
 def needs_pusht() -> None:
@@ -89,10 +92,16 @@ class PushTEnv:
     obs_shape = (6,)
     action_size = 2
 
-    def __init__(self, *, max_steps: int = 0) -> None:
-        """``max_steps`` are gym-pusht's 300 where 0. Raises ``MissingExtra``."""
+    def __init__(
+        self, *, max_steps: int = 0, controller: tuple[float, float] | None = None
+    ) -> None:
+        """``max_steps`` are gym-pusht's 300 where 0; ``controller`` are the gains of the finger's
+        distance and speed, gym-pusht's where None. Raises ``MissingExtra``."""
         self._env = make_gymnasium(REGISTERED, max_steps=max_steps)
         self.max_steps = self._env.max_steps
+        if controller is not None:
+            world: Any = self._env.unwrapped
+            world.k_p, world.k_v = controller
 
     def reset(self, seed: int) -> np.ndarray:
         """Finger and block anywhere, drawn from ``seed``."""

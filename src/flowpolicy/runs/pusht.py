@@ -18,7 +18,7 @@ from flowpolicy.data.ogbench import default_path
 from flowpolicy.data.own import load_data
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.pusher import Pusher, check_pusher
-from flowpolicy.envs.pusht import PushTEnv, needs_pusht
+from flowpolicy.envs.pusht import STIFF, PushTEnv, needs_pusht
 from flowpolicy.errors import MissingData
 from flowpolicy.parts import register
 from flowpolicy.randomness import seed_for
@@ -38,6 +38,10 @@ class PushT:
     """Rows of the collected file that is meant; 0 for the one without a number in its name."""
     file: str = ""
     """An npz of yours with such rows; empty for the usual place."""
+    positions: bool = False
+    """Whether actions are positions, as in SFP's released code: of a row where the finger was seen
+    next, which that code's stiffer controller reaches. Else they are aims, as the demonstrator gave
+    them, which gym-pusht's controller follows with a lag."""
 
     @property
     def name(self) -> str:
@@ -61,11 +65,12 @@ class PushT:
                 f"no demonstrations at {self.path}; make them with: flowpolicy data demonstrate "
                 f"pusht --rows {self.rows or 20_000}"
             )
-        return _load(self.path, stamp(str(self.path)))
+        given = _load(self.path, stamp(str(self.path)))
+        return _positions(given) if self.positions else given
 
     def env(self) -> Env:
         """A new environment; ``MissingExtra``."""
-        return PushTEnv()
+        return PushTEnv(controller=STIFF) if self.positions else PushTEnv()
 
     @property
     def control_interval(self) -> float | None:
@@ -178,6 +183,14 @@ def _env() -> PushTEnv:
 def _load(path: Path, stamp: tuple[int, int]) -> Dataset:
     del stamp
     return load_data(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _positions(given: Dataset) -> Dataset:
+    """The same rows, each with the finger's next place for its action."""
+    seen = np.clip(given.rows.next_obs[:, :2], -1.0, 1.0)
+    rows = dataclasses.replace(given.rows, action=seen)
+    return Dataset.from_rows(rows, given.info | {"actions": "positions"})
 
 
 def _write(out: Path, arrays: Arrays, record: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def on_pusht(agent: AgentConfig, updates: int, batch: int) -> RunConfig:
     """So many updates on 50 000 rows of demonstrations, nothing online."""
     return RunConfig(
         agent=agent,
-        task=PushT(rows=50_000),
+        task=PushT(rows=50_000, positions=True),
         phases=(Offline(updates),),
         batch=batch,
         evaluation=Evaluation(every=updates // 4, episodes=20, final_episodes=50, side_by_side=10),
