@@ -3,8 +3,8 @@
 SFP with and without the gain and with a latent, and a chunk flow policy of 10 Euler steps with the
 same trunk, batches and updates, clone demonstrations of the scripted finger (collected where they
 are missing). Measured: success, the share of the outline covered at best, the time to the first
-action; and the same where the finger is put ``PUSH`` pixels aside before every 40th action, when all
-of them look at it again. Actions are positions, as in SFP's released code; with ``--aims`` they are
+action; and the same where the finger is put ``PUSH`` pixels aside before every 40th action, when
+all look at it again. Actions are positions, as in SFP's released code; with ``--aims`` they are
 what the script told the finger (``PushT.positions``). A finished training is not run again.
 """
 

@@ -6,6 +6,7 @@ are spawned, not forked, and leave Ctrl-C and SIGTERM to the parent; they end wh
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import struct
 import traceback
@@ -143,7 +144,7 @@ def _signals_held() -> Iterator[None]:
     They inherit that both are held back, until ``serve`` ignores them: a Ctrl-C in the seconds in
     which they import would end them. This process gets what came afterwards.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # not on every system
+    if os.name != "posix":  # masks are POSIX's
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
