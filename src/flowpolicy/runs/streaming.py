@@ -2,9 +2,9 @@
 Push-T.
 
 On Push-T the demonstrations are those of our scripted finger, their actions positions.
-``sfp/pusht`` has the released code's numbers for people's, whose start has no noise; the small runs have a gain, act with noise, and
-begin the flow anew after 4 actions, which covers more than after 8. Beside both tasks' runs there
-is behaviour cloning of chunks with a flow map.
+``sfp/pusht`` has the released code's numbers for people's, whose start has no noise; the small runs
+have a gain, act with noise, and begin the flow anew after 4 actions, which covers more than after
+8. Beside both tasks' runs there is behaviour cloning of chunks with a flow map.
 """
 
 from flowpolicy.agents import BC, SFP
