@@ -28,6 +28,15 @@ def fleet():
     made.close()
 
 
+def deaths(folder, count):
+    """A folder with so many files, each of which lets a process of ``Fragile`` die."""
+    killers = folder / "killers"
+    killers.mkdir()
+    for i in range(count):
+        (killers / str(i)).touch()
+    return killers
+
+
 def same(one, other):
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
@@ -130,9 +139,7 @@ def _told(row):
 
 def test_a_worker_that_dies_once_costs_its_episode(tmp_path):
     """The event is logged, the rows before it belong to no chunk with those after."""
-    killers = tmp_path / "killers"
-    killers.mkdir()
-    (killers / "one").touch()
+    killers = deaths(tmp_path, 1)
     run = train(
         tmp_path / "run",
         task=Fragile(str(killers)), hardware=fp.Hardware(workers=1), evaluation=QUIET,
@@ -151,10 +158,7 @@ def test_a_worker_that_dies_once_costs_its_episode(tmp_path):
 @pytest.mark.parametrize("evaluation", [QUIET, Evaluation(every=8, episodes=1, final_episodes=1)])
 def test_a_second_death_ends_the_run_with_a_checkpoint(tmp_path, at, evaluation):
     """Amid a tick, an evaluation or a reset; it can be gone on with, by new processes."""
-    killers = tmp_path / "killers"
-    killers.mkdir()
-    for name in ("one", "two"):
-        (killers / name).touch()
+    killers = deaths(tmp_path, 2)
     with pytest.raises(WorkerFailed, match=r"second time .signal 9.*checkpoint written"):
         train(
             tmp_path / "run",
@@ -168,10 +172,7 @@ def test_a_second_death_ends_the_run_with_a_checkpoint(tmp_path, at, evaluation)
 
 def test_a_second_death_in_an_evaluation_alone_loses_no_updates(tmp_path):
     """An offline run, whose environments only evaluate."""
-    killers = tmp_path / "killers"
-    killers.mkdir()
-    for name in ("one", "two"):
-        (killers / name).touch()
+    killers = deaths(tmp_path, 2)
     with pytest.raises(WorkerFailed, match=r"second time .signal 9.*checkpoint written"):
         train(
             tmp_path / "run",
@@ -184,8 +185,7 @@ def test_a_second_death_in_an_evaluation_alone_loses_no_updates(tmp_path):
 
 def test_a_death_amid_an_evaluation_begins_the_episode_again(tmp_path):
     """Its result is what it would have been."""
-    killers = tmp_path / "killers"
-    killers.mkdir()
+    killers = deaths(tmp_path, 0)
     settings = {"task": Fragile(str(killers)), "phases": (fp.Online(2, start_after=100),)}
     whole = train(tmp_path / "whole", **settings)
     (killers / "one").touch()

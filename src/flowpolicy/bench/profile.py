@@ -91,6 +91,7 @@ def _program(folder: RunFolder, updates: int, data: Dataset | None, *, host_rows
     keys = stream_keys(config.seeds, Stream.UPDATE)
     zero, alive = np.zeros(seeds, np.int64), np.ones(seeds, bool)
     lowered, arguments = updater.lower(trained.agents, rings, keys, zero, alive, count=updates)
+    updater.close()
     compiled = lowered.compile()
     return Program(compiled, arguments, compiled.as_text())
 
