@@ -13,7 +13,7 @@ import types
 import typing
 
 if typing.TYPE_CHECKING:
-    from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD, Agent
+    from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD, SFP, Agent
     from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
     from flowpolicy.data.actions import ActionMeanStd as action_mean_std
     from flowpolicy.data.actions import ActionMinMax as action_min_max
@@ -50,6 +50,7 @@ __all__ = [
     "QAM",
     "QC",
     "RLPD",
+    "SFP",
     "Agent",
     "Dataset",
     "FlowPolicyError",
@@ -102,6 +103,7 @@ _HOMES = {
     "QAM": ("flowpolicy.agents", "QAM"),
     "QC": ("flowpolicy.agents", "QC"),
     "RLPD": ("flowpolicy.agents", "RLPD"),
+    "SFP": ("flowpolicy.agents", "SFP"),
     "Agent": ("flowpolicy.agents", "Agent"),
     "Dataset": ("flowpolicy.data.dataset", "Dataset"),
     "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),

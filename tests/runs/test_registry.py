@@ -14,10 +14,12 @@ from flowpolicy.agents.qam import back_propagate
 from flowpolicy.data.ogbench import dataset_of
 from flowpolicy.data.sets import find_set, task_name
 from flowpolicy.errors import InvalidConfig, MissingData, UnknownName
+from flowpolicy.flows import released_weights
 from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
 from flowpolicy.runs.guided import LARGE_BATCH, gfp, gfp_batch
 from flowpolicy.runs.paper import OGBENCH, PAGE, TASKS
+from flowpolicy.runs.tilted import row
 from flowpolicy.train.task import Task
 from flowpolicy.values import mean, member, minimum
 
@@ -130,6 +132,9 @@ def test_fpmd_runs_purely_online_on_mujoco():
             fp.Online(start_after=30_000, random_steps=30_000, updates_per_step=0.2),
         )
         assert (config.agent.steps, config.agent.act_steps) == (steps, 1)
+        released = runs.get(f"{name}-released/HalfCheetah-v5").config
+        agent = dataclasses.replace(config.agent, weigh=released_weights)
+        assert released == dataclasses.replace(config, agent=agent)
         little = runs.get(f"mini/{name}/Hopper-v5").config.agent
         assert little.terms == config.agent.terms
         assert (little.steps, little.actor.width) == (min(steps, 10), 128)
@@ -157,6 +162,8 @@ def test_fpmd_runs_purely_online_on_mujoco():
         ("antmaze-large-diverse-v2", 0.03, 1e-5, 0.99),
         ("hammer-cloned-v1", 10.0, 1e-5, 0.99),
         ("pen-expert-v1", 1.0, 1e-3, 0.99),
+        ("D4RL/pen/human-v2", 3.0, 1e-4, 0.99),
+        ("D4RL/antmaze/large-play-v1", 0.03, 1e-5, 0.99),
     ],
 )
 def test_gfp_s_values(env, alpha, eta, discount):
@@ -164,7 +171,7 @@ def test_gfp_s_values(env, alpha, eta, discount):
     agent = gfp(env)
     assert (agent.alpha, agent.eta, agent.discount) == (alpha, eta, discount)
     maze = discount > 0.99
-    smallest = env.startswith("antmaze")
+    smallest = env.removeprefix("D4RL/").startswith("antmaze")
     assert agent.reference == (minimum if maze else member(0))
     assert agent.aggregate == (minimum if smallest else mean)
     conservative = "cube" in env or env.startswith("humanoidmaze-medium")
@@ -183,6 +190,20 @@ def test_mazes_that_gfp_lacks_have_antmaze_large_s_values():
     for env in lacking:
         assert gfp(env) == gfp("antmaze-large")
     assert gfp("antmaze-large") != fp.GFP()
+
+
+@pytest.mark.parametrize("env", ["antsoccer-arena", "puzzle-4x5", "cube-octuple"])
+def test_environments_that_qam_s_table_lacks_are_refused(env):
+    """By name, and not by a guess."""
+    with pytest.raises(UnknownName, match=f"environment of QAM's table '{env}'"):
+        row(env)
+
+
+def test_gfp_on_frames_has_its_own_weights():
+    """All else is FQL's run on the same frames."""
+    ours, theirs = (runs.get(f"{m}/visual-cube-double-task1").config for m in ("gfp", "fql"))
+    assert (ours.agent.alpha, ours.agent.eta, ours.agent.target) == (0.3, 0.01, mean)
+    assert dataclasses.replace(ours, agent=theirs.agent) == theirs
 
 
 def test_gfp_has_larger_batches_on_the_largest_tasks():

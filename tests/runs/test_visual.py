@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from flowpolicy import parts
-from flowpolicy.agents import FMQ, IFQL, RLPD, Distilled, qam_e, qam_f
+from flowpolicy.agents import FMQ, GFP, IFQL, RLPD, Distilled, qam_e, qam_f
 from flowpolicy.agents.fql import FQL
 from flowpolicy.agents.reconstructed import DecisionFlow
 from flowpolicy.errors import InvalidConfig
@@ -17,7 +17,7 @@ SMALL = Impala(channels=(2,), width=4)
 SPEC = Spec(obs=(8, 8, 9), action=2)
 
 
-@pytest.mark.parametrize("agent", [FMQ(), FQL(), IFQL(), qam_f()])
+@pytest.mark.parametrize("agent", [FMQ(), FQL(), GFP(), IFQL(), qam_f()])
 def test_every_net_looks_at_frames(agent):
     """It is built for them, written as text and read again, and is the same but for its nets."""
     visual = seeing(agent, SMALL)

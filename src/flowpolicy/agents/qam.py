@@ -150,7 +150,7 @@ class QAM:
             raise InvalidConfig(
                 f"qam.steps must be at least 2, got {self.steps}: a path ends with a step of the "
                 "behaviour flow, so that with one step none would be the policy's; the paper has "
-                "10, and success falls to less than a third of it at 3"
+                "10; at 3 the success of its QAM-E falls to a third of that"
             )
         if not (self.inverse_temperature > 0 and math.isfinite(self.inverse_temperature)):
             raise InvalidConfig(

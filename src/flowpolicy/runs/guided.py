@@ -15,6 +15,7 @@ import dataclasses
 from typing import Any
 
 from flowpolicy.agents.gfp import GFP
+from flowpolicy.data.minari_header import D4RL
 from flowpolicy.values import mean, member, minimum
 
 LARGE_BATCH = ("antmaze-giant", "antmaze-large-explore", "humanoidmaze-large", "cube-triple")
@@ -79,8 +80,16 @@ TABLE: dict[str, GFP] = {
 """By the beginning of an environment's name; the longest that fits counts."""
 
 
+D4RL_NAMES = {theirs: ours for ours, theirs in D4RL.items()}
+"""D4RL's names of Minari's sets."""
+
+
 def gfp(env: str) -> GFP:
-    """GFP with the environment's values; VaBC's next action at s', as the page has it."""
+    """GFP with the environment's values; VaBC's next action at s', as the page has it.
+
+    A set of D4RL may have Minari's name.
+    """
+    env = D4RL_NAMES.get(env, env)
     rows = [name for name in TABLE if env.startswith(name)]
     return TABLE[max(rows, key=len)] if rows else GFP()
 

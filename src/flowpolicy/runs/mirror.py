@@ -2,7 +2,8 @@
 
 At the proper size the released runs' numbers: a million environment steps, the first 30 000 of them
 random, and one update for every five steps. The code's steps are those of five environments side by
-side; here there is one. The small runs are what two cores train in minutes: small nets, 10 Euler
+side; here there is one. Weights are standardised as they were meant to be; ``-released`` has the
+code's own formula, which is not. The small runs are what two cores train in minutes: small nets, 10 Euler
 steps, the best of 8, an update after every step, and a noise that falls as much sooner. Their
 target critics follow four times as fast, as otherwise values hardly grow in so few updates, and
 their rates fall towards the end, as returns swing at constant ones. These environments tell no
@@ -12,6 +13,7 @@ success: the return is what counts.
 import dataclasses
 
 from flowpolicy.agents.fpmd import FPMD, fpmd_m, fpmd_r
+from flowpolicy.flows import released_weights
 from flowpolicy.nets import Adam, MLPCritic
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import registry
@@ -64,12 +66,18 @@ def small(agent: FPMD, environment: str) -> RunConfig:
 
 
 def register() -> None:
-    """``fpmd-r/<environment>``, ``fpmd-m/<environment>``, and small ones under ``mini/``."""
+    """``fpmd-r/<environment>``, ``fpmd-m/<environment>``, both as released, and small ones under
+    ``mini/``."""
     for name, (what, agent) in AGENTS.items():
+        as_released = dataclasses.replace(agent, weigh=released_weights)
         for env in ENVIRONMENTS:
             registry.add(
                 f"{name}/{env}", f"{what}, on {env}",
                 lambda agent=agent, env=env: proper(agent, env),
+            )  # fmt: skip
+            registry.add(
+                f"{name}-released/{env}", f"{what}, the released code's weights, on {env}",
+                lambda agent=as_released, env=env: proper(agent, env),
             )  # fmt: skip
         for env in SMALL:
             registry.add(

@@ -4,13 +4,15 @@ cube-single is not among them: it has cube-double's inverse temperature, and hea
 the variants differ there. pointmaze is not either, and has antmaze-large's row; RoboMimic's tasks
 have scene's, another arm's with a reward at the end alone. Where the paper's
 weight of a head is 0, the variant is QAM at that inverse temperature. What BAM ran at we could not
-read: it has QAM's row.
+read: it has QAM's row. Our BAM's cost is an integral and the released one's a sum, so that theirs at
+the same number would be ``steps`` times less greedy.
 """
 
 import dataclasses
 from typing import Any
 
 from flowpolicy.agents.qam import QAM, bam, qam_e, qam_f
+from flowpolicy.errors import unknown_name
 from flowpolicy.runs.ogbench import setting
 from flowpolicy.values import mean
 
@@ -45,8 +47,11 @@ TABLE: dict[str, Row] = {
 
 
 def row(env: str) -> Row:
-    """The environment's values."""
-    return TABLE[max((name for name in TABLE if env.startswith(name)), key=len)]
+    """The environment's values; ``UnknownName`` where the table has none and none are like it."""
+    rows = [name for name in TABLE if env.startswith(name)]
+    if not rows:
+        raise unknown_name("environment of QAM's table", env, TABLE)
+    return TABLE[max(rows, key=len)]
 
 
 def _for(env: str, agent: QAM, inverse_temperature: float) -> QAM:

@@ -1,7 +1,8 @@
 """Methods that look at frames: the same agents with an encoder before each of their nets.
 
 The named runs are FQL's on its five visual tasks: 500 000 updates and no online phase, three frames
-at a time, half of the samples shifted at random, and an encoder for every net.
+at a time, half of the samples shifted at random, and an encoder for every net. GFP's are the same
+with the weights of its own table; what else its visual runs have we did not read.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from flowpolicy.nets.encoder import Impala
 from flowpolicy.nets.frames import ImpalaCritic, ImpalaFlow, ImpalaOneStep, ImpalaValue
 from flowpolicy.nets.inner import MLPInnerValue
 from flowpolicy.runs import registry
+from flowpolicy.runs.guided import gfp
 from flowpolicy.runs.tasks import OGBench
 from flowpolicy.train.phases import Offline, RunConfig
 
@@ -70,10 +72,10 @@ def seeing(agent: AgentConfig, encoder: Impala = Impala()) -> AgentConfig:
     return dataclasses.replace(agent, **changes)  # pyright: ignore[reportArgumentType]
 
 
-def visual_run(task: str) -> RunConfig:
-    """FQL on the frames of ``task``, which holds the data and the environment."""
+def visual_run(agent: AgentConfig, task: str) -> RunConfig:
+    """``agent`` on the frames of ``task``, which holds the data and the environment."""
     return RunConfig(
-        agent=seeing(FQL(alpha=WEIGHTS[task])),
+        agent=seeing(agent),
         task=OGBench(task, timing="mixed"),
         phases=(Offline(500_000),),
         augment=RandomCrop(),
@@ -81,6 +83,11 @@ def visual_run(task: str) -> RunConfig:
 
 
 def register() -> None:
-    """``fql/visual-...``, a run for each task."""
-    for task in WEIGHTS:
-        registry.add(f"fql/{task}", "FQL on frames", lambda task=task: visual_run(task))
+    """``fql/visual-...`` and ``gfp/visual-...``, a run for each task."""
+    for task, alpha in WEIGHTS.items():
+        agents = {"fql": FQL(alpha=alpha), "gfp": gfp(task)}
+        for name, agent in agents.items():
+            registry.add(
+                f"{name}/{task}", f"{name.upper()} on frames",
+                lambda agent=agent, task=task: visual_run(agent, task),
+            )  # fmt: skip

@@ -21,8 +21,8 @@ parts:
                previous_law: a_k itself, the law before the block, as in the scheme for densities
     judge      finished_action: Q of a_K, its gradient handed to T_k(a_k) as it is;
                own_action: Q of T_k(a_k) itself, of whose like the critics have seen nothing
-    improve    stepwise: the above; end_to_end: a control, the sum of the same losses with gradients
-               through all blocks
+    improve    stepwise: the above; end_to_end: a control, one -lambda Q of the finished action and
+               all restraints summed, with gradients through all blocks
 
 Each block moves by about eta lambda grad Q in one proximal step, so the action by K times that.
 Time 0 is noise and time 1 the action.
@@ -198,9 +198,9 @@ class SWFP:
     blocks: int = 10
     """K, Euler steps of the flow and blocks it is cut into, at least 2."""
     eta: float = 0.01
-    """Length of a proximal step, above 0, in units of the batch's mean |Q|."""
+    """Length of a proximal step, above 0, in units of 1 / mean |Q| of the batch."""
     alpha: float = 1e-3
-    """Weight of the entropy, at least 0, in the same units; with 0 no volume is computed."""
+    """Weight of the entropy, at least 0, in units of mean |Q|; with 0 no volume is computed."""
     inner: int = 50
     """Updates of one proximal step, at least 2, counted from the cut; then the previous iterate is
     the present one."""
