@@ -3,11 +3,13 @@
 At the proper size the released runs' numbers: a million environment steps, the first 30 000 of them
 random, and one update for every five steps. The code's steps are those of five environments side by
 side; here there is one. Weights are standardised as they were meant to be; ``-released`` has the
-code's own formula, which is not. The small runs are what two cores train in minutes: small nets, 10 Euler
-steps, the best of 8, an update after every step, and a noise that falls as much sooner. Their
-target critics follow four times as fast, as otherwise values hardly grow in so few updates, and
-their rates fall towards the end, as returns swing at constant ones. These environments tell no
-success: the return is what counts.
+code's own formula, which is not.
+
+The small runs are what two cores train in minutes: small nets, 10 Euler steps, the best of 8, an
+update after every step, and a noise that falls as much sooner. Their target critics follow four
+times as fast, as otherwise values hardly grow in so few updates, and their rates fall towards the
+end, as returns swing at constant ones. These environments tell no success: the return is what
+counts.
 """
 
 import dataclasses

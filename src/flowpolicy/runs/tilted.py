@@ -4,8 +4,8 @@ cube-single is not among them: it has cube-double's inverse temperature, and hea
 the variants differ there. pointmaze is not either, and has antmaze-large's row; RoboMimic's tasks
 have scene's, another arm's with a reward at the end alone. Where the paper's
 weight of a head is 0, the variant is QAM at that inverse temperature. What BAM ran at we could not
-read: it has QAM's row. Our BAM's cost is an integral and the released one's a sum, so that theirs at
-the same number would be ``steps`` times less greedy.
+read: it has QAM's row. Our BAM's cost is an integral and the released one's a sum, so that theirs
+at the same number would be ``steps`` times less greedy.
 """
 
 import dataclasses
