@@ -30,6 +30,8 @@ ROOT = Path(__file__).parent.parent
 METHODS = ("fmq", "mvp", "qc", "fql")
 QGBS_TOO = ("fmq", "mvp")
 """Methods whose evaluations are played by QGBS as well: six columns from four runs."""
+BEST_TOO = ("qam", "qam-f", "qam-e", "bam", "swfp", "decision-flow")
+"""Methods that act by one sample, whose last agent is played by the best of 32 as well."""
 TASKS = ("cube-single-task1", "cube-single-task2")
 PICTURE = ROOT / "docs" / "images" / "comparison.png"
 COMPARISON = RESULTS / "comparison"
@@ -37,8 +39,10 @@ REBUILT = ("swfp", "decision-flow")
 """What names of methods that are rebuilt from abstracts begin with; they stay out of the table."""
 KEPT = ("config.json", "evaluations.csv", "costs.csv")
 CLOCK = ("seed", "phase", "step", "updates", "seconds")
+GUIDED = ("weights/mean", "weights/effective_share", "gfp/scale")
+"""Of the log, what says whether a method's guidance did anything."""
 APART = 500
-"""Steps between two lines of the clock that is kept."""
+"""Steps between two lines of the log that are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,8 @@ def train(job: Job, out: Path, *, tiny: bool) -> None:
     # Their rows are there already; what is added is what an action costs.
     for refiner in (None, *refiners):
         fp.evaluate(run, refiner, episodes=1)
+    if job.method in BEST_TOO:
+        fp.evaluate(run, fp.best_of_n(32), episodes=config.evaluation.final_episodes)
 
 
 def settings(name: str, seed: int, out: Path, *, tiny: bool) -> fp.RunConfig:
@@ -185,9 +191,9 @@ def keep(folder: Path, place: Path, seconds: float) -> None:
 
 
 def clock(path: Path) -> str:
-    """The lines of ``metrics.jsonl`` that say when, one every ``APART`` steps."""
+    """Of ``metrics.jsonl`` a line every ``APART`` steps: when it was, and ``GUIDED``."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    timed = [{k: r[k] for k in CLOCK} for r in records if "seconds" in r]
+    timed = [{k: r[k] for k in (*CLOCK, *GUIDED) if k in r} for r in records if "seconds" in r]
     part = lambda r: (r["seed"], r["phase"], r["step"] // APART)  # noqa: E731
     kept = {part(record): record for record in timed}
     return "".join(json.dumps(record) + "\n" for record in kept.values())

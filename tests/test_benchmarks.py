@@ -245,9 +245,12 @@ def test_a_control_that_differs_offline_is_refused() -> None:
 
 
 def test_the_clock_that_is_kept_is_thin_and_tells_the_same_time(tmp_path: Path) -> None:
-    """One line every 500 steps and the last of each phase, of each seed; no losses."""
+    """One line every 500 steps and the last of each phase, of each seed; no losses, and the
+    weights where a method has them."""
+    weights = {0: {}, 1: {"weights/mean": 0.5}}
     lines = [
         {"seed": s, "phase": phase, "step": step, "updates": step, "seconds": 0.5 * step, "x/y": 1}
+        | weights[s]
         for phase in ("offline", "online")
         for step in range(100, 1701, 100)
         for s in (0, 1)
@@ -257,7 +260,9 @@ def test_the_clock_that_is_kept_is_thin_and_tells_the_same_time(tmp_path: Path) 
     assert [(k["phase"], k["step"]) for k in kept if k["seed"] == 1] == [
         (phase, step) for phase in ("offline", "online") for step in (400, 900, 1400, 1700)
     ]
-    assert all(set(k) == set(comparison.CLOCK) and k["seconds"] == 0.5 * k["step"] for k in kept)
+    for k in kept:
+        assert set(k) == {*comparison.CLOCK, *weights[k["seed"]]}
+        assert k["seconds"] == 0.5 * k["step"]
 
 
 def test_seconds_are_steps_times_pace(tmp_path: Path) -> None:
