@@ -108,8 +108,8 @@ def train(method: str, folder: Path, *, tiny: bool) -> dict[str, Any]:
     lines = run.metrics()
     stamps = [(r["phase"], r["step"], r["seconds"]) for r in lines if "seconds" in r]
     shares = [line for line in lines if "time/rest" in line][-1]
-    again = [i for i, (_, step, _) in enumerate(stamps) if i and step < stamps[i - 1][1]]
-    offline, timed = stamps[: again[0]], stamps[again[-1] :]
+    offline = [stamp for stamp in stamps if stamp[0] == "offline"]
+    timed = [stamp for stamp in stamps if stamp[0] == "online" and stamp[1] > size.warm]
     return {
         "offline_update": _pace(offline),
         "online_step": _pace(timed),

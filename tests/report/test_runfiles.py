@@ -8,6 +8,7 @@ import pytest
 
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.report import progress, runfiles, scores
+from flowpolicy.report.methods import gather
 
 HEADER = ",".join(runfiles.COLUMNS)
 
@@ -153,3 +154,24 @@ def test_a_phase_of_an_odd_kind_ends_nothing(make_run, part):
     phases = [{"part": "offline", "steps": 400}, {"part": part, "env_steps": 500}]
     config = {**run.config, "config": {**run.settings, "phases": phases}}
     assert scores.end_of(dataclasses.replace(run, config=config)) == ("offline", 400)
+
+
+def test_phases_of_one_kind_end_where_their_steps_add_up(make_run):
+    """Twice online: the end of the first is no end of training, and the last row is the result."""
+    rows = [
+        [0, "online", step, "own", 50, rate, 0, 9, 1] for step, rate in ((1000, 0.2), (1500, 0.8))
+    ]
+    settings = {
+        **runfiles.read_run(make_run()).settings,
+        "phases": [{"part": "online", "env_steps": steps} for steps in (1000, 500)],
+    }
+    run = runfiles.read_run(make_run(rows=rows, config=settings))
+    assert scores.end_of(run) == ("online", 1500)
+    (cell,) = gather([[run]])
+    assert scores.final(cell) == {0: (0.8, 50)}
+    _, after = progress.before_after(run.evaluations, "own", np.random.default_rng(0))
+    assert (after.step, after.rate) == (1500, 0.8)
+    assert progress.missing_evaluations(run.evaluations, run.settings) == ()
+    assert progress.missing_evaluations(run.evaluations[:1], run.settings) == (
+        "online phase: no evaluation at its end, 1,500 environment steps (the last is at 1,000)",
+    )

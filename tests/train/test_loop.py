@@ -249,6 +249,23 @@ def test_two_online_phases_draw_noise_of_their_own(tmp_path):
     np.testing.assert_array_equal(seen["two"], seen["one"])
 
 
+def test_phases_of_one_kind_count_on(tmp_path):
+    """Every evaluation and every line of the metrics has a step of its own, within a kind; what is
+    evaluated later has the step of the end."""
+    phases = (fp.Online(20, start_after=0), fp.Offline(10), fp.Online(12, start_after=0))
+    evaluation = Evaluation(every=8, episodes=1, final_episodes=2, side_by_side=1)
+    run = train(tmp_path / "r", phases=phases, evaluation=evaluation, block=4)
+    rows = run.evaluations()
+    assert [(r.phase, r.step, r.episodes) for r in rows] == [
+        ("online", 8, 1), ("online", 16, 1), ("online", 20, 2), ("offline", 8, 1),
+        ("offline", 10, 2), ("online", 28, 1), ("online", 32, 2),
+    ]  # fmt: skip
+    logged = [line["step"] for line in lines(run, "critic/loss") if line["phase"] == "online"]
+    assert logged == sorted(set(logged))
+    assert [line["step"] for line in lines(run, "time/rest")] == [20, 10, 32]
+    assert fp.evaluate(run, episodes=2, write=False).rows[0].step == 32
+
+
 def test_a_folder_that_holds_a_run_is_refused(run):
     """And left as it is."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,6 +25,13 @@ class PhaseCurve:
     steps: Int[np.ndarray, "steps"]
     curve: Curve
     seeds: Mapping[int, tuple[Int[np.ndarray, "own"], Float[np.ndarray, "own"]]]
+
+
+class End(NamedTuple):
+    """Where training of a kind ends: the steps of all phases of that kind together."""
+
+    phase: str
+    step: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +133,25 @@ def missing_evaluations(
     return (*notes, *_unreached(evaluations, config))
 
 
+def ends(config: Mapping[str, Any]) -> list[End]:
+    """Where the phases end, in their order; of several of a kind the last, as steps count on."""
+    phases = config.get("phases")
+    found: dict[str, int] = {}
+    for phase in phases if isinstance(phases, list) else []:
+        name = phase.get("part") if isinstance(phase, dict) else None
+        if name not in PHASES:
+            continue
+        steps = phase.get("steps" if name == "offline" else "env_steps")
+        if isinstance(steps, int) and steps > 0:
+            found[name] = found.pop(name, 0) + steps
+    return [End(*end) for end in found.items()]
+
+
 def _unreached(evaluations: Sequence[Evaluation], config: Mapping[str, Any]) -> list[str]:
     notes = []
-    phases = config.get("phases")
-    for phase in phases if isinstance(phases, list) else []:
-        if not isinstance(phase, dict) or phase.get("part") not in PHASES:
-            continue
-        name = phase["part"]
-        end = phase.get("steps" if name == "offline" else "env_steps")
+    for name, end in ends(config):
         last = max((e.step for e in evaluations if e.phase == name), default=None)
-        if not isinstance(end, int) or end == 0 or (last is not None and last >= end):
+        if last is not None and last >= end:
             continue
         seen = "none was made" if last is None else f"the last is at {last:,}"
         notes.append(f"{name} phase: no evaluation at its end, {end:,} {STEP_UNIT[name]} ({seen})")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flowpolicy.report.methods import Cell
-from flowpolicy.report.runfiles import PHASES, Evaluation, RunFiles
+from flowpolicy.report.progress import End, ends
+from flowpolicy.report.runfiles import Evaluation, RunFiles
 from flowpolicy.train.folder import OWN
 
 
@@ -27,23 +28,9 @@ class Score(NamedTuple):
 Protocol = Callable[[Cell], Mapping[int, Score]]
 
 
-class End(NamedTuple):
-    """Where a run's training ends: in which phase, and at which step of it."""
-
-    phase: str
-    step: int
-
-
 def end_of(run: RunFiles) -> End | None:
     """The end of the last configured phase; ``None`` where the configuration names none."""
-    phases = run.settings.get("phases")
-    for phase in reversed(phases if isinstance(phases, list) else []):
-        name = phase.get("part") if isinstance(phase, dict) else None
-        if name in PHASES:
-            step = phase.get({"offline": "steps", "online": "env_steps"}[name], 0)
-            if isinstance(step, int) and step > 0:
-                return End(name, step)
-    return None
+    return next(reversed(ends(run.settings)), None)
 
 
 def final(cell: Cell) -> Mapping[int, Score]:

@@ -113,7 +113,7 @@ class Loop:
             self._secure(count)
             metrics = self.learner.update(None, count)
             self.at.done += count
-            self.learner.log("offline", self.at.done, [metrics])
+            self.learner.log("offline", self._step(self.at.done), [metrics])
             self.clock.lap("updates")
             self.watch.advance(self.at.done)
             self._due("offline", phase.steps, stop)
@@ -139,7 +139,7 @@ class Loop:
         if self.blocks and (full or self.at.done >= phase.env_steps):
             jax.block_until_ready(self.blocks)
             self.clock.lap("updates")
-            self.learner.log("online", self.at.done, self.blocks)
+            self.learner.log("online", self._step(self.at.done), self.blocks)
             self.blocks = []
         self.watch.advance(self.at.done)
         if self.at.done < phase.env_steps:
@@ -226,7 +226,7 @@ class Loop:
         self.save()
         self.clock.lap("checkpoint")
         self._examine(kind, total, self.config.evaluation.final_episodes, stop)
-        shares = {"phase": kind, "step": total, **self.clock.shares()}
+        shares = {"phase": kind, "step": self._step(total), **self.clock.shares()}
         self.folder.append_metrics([shares])
         self.watch.metrics(shares)
 
@@ -245,12 +245,21 @@ class Loop:
         self.keeper.wait()
         return Stopped(f"stopped by signal {number}; checkpoint written to {path}", number)
 
-    def _examine(self, kind: str, step: int, episodes: int, stop: StopFlag) -> None:
+    def _step(self, within: int) -> int:
+        """The step that is written where this phase has made ``within``: those of earlier phases of
+        its kind come before them, so that no two moments of a run have one number.
+        """
+        phase, earlier = self.config.phases[self.at.phase], self.config.phases[: self.at.phase]
+        same = [p for p in earlier if type(p) is type(phase)]
+        return within + sum(p.steps if isinstance(p, Offline) else p.env_steps for p in same)
+
+    def _examine(self, kind: str, within: int, episodes: int, stop: StopFlag) -> None:
         """An evaluation, if one is due; a state better than those before is kept."""
         if self.examiner is None or not episodes:
             return
         jax.block_until_ready(self.learner.agents)
         try:
+            step = self._step(within)
             rows = self.examiner(self.learner, kind, step, episodes, self.watch, stop)
         except Halted:
             raise self._stopped(stop) from None
