@@ -1,6 +1,7 @@
 """Data: checked rows, OGBench's files, collecting them, chunks and replay.
 
 dataset    ``Dataset``: arrays of one's own, checked before training
+blocks     columns larger than memory, some neighbouring rows at a time
 ogbench    ``load``: an OGBench npz with one task's rewards; ``find``, ``default_path``
 sets       OGBench's data sets: names, kinds, sizes; ``find_set``
 collect    ``collect``: data by OGBench's scripted oracles, in several processes

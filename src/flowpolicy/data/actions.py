@@ -1,10 +1,11 @@
 """Recorded actions brought into [-1, 1]: how the units of a data set are chosen."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from flowpolicy.data.blocks import blocks, finite
 from flowpolicy.deploy.units import ActionUnits
 from flowpolicy.errors import InvalidConfig, InvalidData
 from flowpolicy.parts import register
@@ -58,14 +59,18 @@ class ActionMeanStd:
 
     def units(self, action: np.ndarray) -> ActionUnits:
         """Units by mean and standard deviation."""
-        mean = _finite(np.asarray(np.mean(action, axis=0, dtype=np.float64)))
-        std = np.std(action, axis=0, dtype=np.float64)
-        return _between(mean, self.deviations * std)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what comes of that is not finite, and refused
+            mean = _finite(np.mean(action, axis=0, dtype=np.float64))
+            # numpy's own std would make an array of deviations of the size of all actions.
+            squares = sum(np.sum(np.square(block - mean), axis=0) for block in blocks(action))
+        return _between(mean, self.deviations * np.sqrt(_finite(squares / len(action))))
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if not np.isfinite(values).all():
+def _finite(given: Any) -> np.ndarray:
+    values = np.asarray(given, np.float64)
+    if not finite(values).all():
         raise InvalidData("action must be finite before it can be scaled")
     return values
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowpolicy.data.blocks import blocks, finite, span
 from flowpolicy.data.digest import digest
 from flowpolicy.data.frames import Frames, are_frames
 from flowpolicy.errors import InvalidData
@@ -211,9 +212,15 @@ def _plain(label: str, value: Any) -> str:
     return ""
 
 
+def _wrong_rows(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Flags (rows,): whether any entry is wrong. The array may be a mapped file."""
+    flags = [wrong(block).reshape(len(block), -1).any(axis=1) for block in blocks(array)]
+    return np.concatenate(flags)
+
+
 def _rows_of(wrong: np.ndarray) -> str:
     """``3 rows, the first 7, 8, 12``."""
-    rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+    rows = np.flatnonzero(wrong)
     first = ", ".join(str(row) for row in rows[:5])
     count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
     return f"{count} of {len(wrong)}, the first {first}"
@@ -222,9 +229,7 @@ def _rows_of(wrong: np.ndarray) -> str:
 def _not_finite(label: str, array: np.ndarray) -> list[str]:
     if array.dtype.kind != "f":
         return []
-    wrong = ~np.isfinite(array)
-    # What float32 cannot hold would become infinite on conversion.
-    wrong |= np.abs(array, where=~wrong, out=np.zeros_like(array)) > np.finfo(np.float32).max
+    wrong = _wrong_rows(array, lambda values: ~finite(values))
     if not wrong.any():
         return []
     return [f"{label} is NaN or infinite in {_rows_of(wrong)}; every value must be finite"]
@@ -233,12 +238,17 @@ def _not_finite(label: str, array: np.ndarray) -> list[str]:
 def _action(label: str, array: np.ndarray) -> list[str]:
     if array.ndim != 2 or array.shape[1] < 1:
         return [f"{label} must have shape (rows, action size), got {array.shape}"]
-    wrong = np.abs(array) > 1 + ACTION_TOLERANCE
+    wrong = _wrong_rows(array, outside)
     if not wrong.any():
         return []
-    finite = array[np.isfinite(array)]
-    span = f"[{finite.min():.6g}, {finite.max():.6g}]" if finite.size else "nothing finite"
-    return [f"{label} must lie in [-1, 1], but spans {span}: {_rows_of(wrong)}; rescale it"]
+    low, high, _ = span(array)
+    told = f"[{low.min():.6g}, {high.max():.6g}]" if low.min() < np.inf else "nothing finite"
+    return [f"{label} must lie in [-1, 1], but spans {told}: {_rows_of(wrong)}; rescale it"]
+
+
+def outside(action: np.ndarray) -> np.ndarray:
+    """Flags: beyond [-1, 1] by more than rounding."""
+    return (action > 1 + ACTION_TOLERANCE) | (action < -1 - ACTION_TOLERANCE)
 
 
 def _vector(label: str, array: np.ndarray) -> list[str]:
@@ -248,8 +258,9 @@ def _vector(label: str, array: np.ndarray) -> list[str]:
 
 
 def _flag(label: str, array: np.ndarray) -> list[str]:
-    if array.ndim == 1 and not np.isin(array, (0, 1)).all():
-        return [f"{label} must hold flags, 0 or 1, got other values in {_rows_of(array % 1 != 0)}"]
+    wrong = ~np.isin(array, (0, 1))
+    if array.ndim == 1 and wrong.any():
+        return [f"{label} must hold flags, 0 or 1, got other values in {_rows_of(wrong)}"]
     return _vector(label, array)
 
 

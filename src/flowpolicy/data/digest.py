@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowpolicy.data.blocks import blocks
+from flowpolicy.data.frames import Frames
 from flowpolicy.errors import InvalidData
 from flowpolicy.types import Rows
 
@@ -19,11 +21,13 @@ def digest(rows: Rows) -> str:
     """
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(rows)[0]:
-        array = np.ascontiguousarray(leaf)
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        told = [jax.tree_util.keystr(path), array.dtype.str, list(np.shape(leaf))]
+        column = leaf if isinstance(leaf, Frames) else np.asarray(leaf)
+        dtype = column.dtype.newbyteorder("<")
+        told = [jax.tree_util.keystr(path), dtype.str, list(column.shape)]
         total.update(json.dumps(told).encode() + b"\n")
-        total.update(array.reshape(-1).view(np.uint8).data)
+        for block in blocks(column):  # stacked frames are several times what is kept of them
+            array = np.ascontiguousarray(block, dtype)
+            total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
