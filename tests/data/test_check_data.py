@@ -79,6 +79,19 @@ def test_damaged_and_missing_files(maze: Any, tmp_path: Path):
     write_npz(path, {"observations": np.zeros((2, 2))})
     with pytest.raises(InvalidData, match="actions is missing"):
         info(path)
+    rows = np.zeros((4, 2))
+    write_npz(path, {"observations": rows, "actions": rows, "terminals": np.array(True)})
+    with pytest.raises(InvalidData, match=r"terminals must have shape \(rows,\), got \(\)"):
+        info(path)
+
+
+def test_rows_that_are_no_task_s_have_no_goal(maze: Any, tmp_path: Path):
+    """Positions in one long row: ``info`` tells what there is, ``check`` what is wrong."""
+    arrays = read_npz(maze.path)
+    path = tmp_path / "pointmaze-medium-navigate-v0.npz"
+    write_npz(path, {**arrays, "qpos": arrays["qpos"].reshape(-1)})
+    assert info(path).success_rows == {}
+    assert "qpos must have shape (rows, size)" in check(path).problems[0]
 
 
 def test_unknown_environments_have_no_tasks(maze: Any, tmp_path: Path):

@@ -28,13 +28,21 @@ def _recording(**change: Any) -> Recording:
 
 
 def test_lengths_returns_and_chunks():
-    told = describe(_recording(), horizons=(1, 3, 4, 5))
-    assert told.lengths == (4, 3, 4)
+    told = describe(_recording(next_obs=np.zeros((11, 2))), horizons=(1, 3, 4, 5))
+    assert told.lengths == told.kept == (4, 3, 4)
     assert told.returns == (1.0, 2.0, 1.0)
     assert [fit.share for fit in told.chunks] == [1.0, 5 / 11, 2 / 11, 0.0]
     assert [fit.short_episodes for fit in told.chunks] == [0, 0, 1, 3]
     assert told.columns["obs"].low == (0.1, 0.2)
     assert told.columns["obs"].high == (0.7, 1.4)
+
+
+def test_chunks_are_of_the_rows_that_are_trained_on():
+    """Two trajectories lose their last row, the one that terminates does not."""
+    told = describe(_recording(terminated=np.arange(11) == 6), horizons=(3, 4))
+    assert (told.lengths, told.kept) == ((4, 3, 4), (3, 3, 3))
+    assert [fit.share for fit in told.chunks] == [3 / 9, 0.0]
+    assert [fit.short_episodes for fit in told.chunks] == [0, 3]
 
 
 def test_a_file_that_breaks_off_ends_a_trajectory():
@@ -101,10 +109,11 @@ def test_what_forbids_training(tmp_path: Path):
     write_own_npz(path)
     sound, said = _examined(path, chunk=5)
     assert sound, said
-    assert _examined(path, chunk=max(LENGTHS))[0]
-    sound, said = _examined(path, chunk=max(LENGTHS) + 1)
+    # The longest trajectory does not terminate, so that its last row is dropped.
+    assert _examined(path, chunk=max(LENGTHS) - 1)[0]
+    sound, said = _examined(path, chunk=max(LENGTHS))
     assert not sound
-    assert "no trajectory is as long as a chunk of 13: the longest has 12 rows" in said
+    assert "no trajectory is as long as a chunk of 12: the longest has 11 rows" in said
     assert "2 trajectories are shorter than a chunk of 11" in _examined(path, chunk=11)[1]
     wide = np.load(path)["actions"] * 9
     write_own_npz(path, actions=wide)
@@ -126,7 +135,7 @@ def test_the_command_tells_draws_and_exits(tmp_path: Path, capsys: pytest.Captur
     assert main(["data", "check", str(path), "--chunk", "5", "--page", str(page)]) == 0
     said = capsys.readouterr().out
     assert "trajectories that succeed: 2 of 3" in said
-    assert "chunks of 5 fit: at 60.0 % of the rows" in said
+    assert "chunks of 5 fit: at 58.6 % of the rows" in said
     assert said.endswith("sound\n")
     text = page.read_text()
     assert "It can be trained on." in text

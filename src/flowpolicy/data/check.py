@@ -11,6 +11,7 @@ import numpy as np
 from flowpolicy.data import own
 from flowpolicy.data.actions import ActionScaling, AsRecorded
 from flowpolicy.data.columns import verify
+from flowpolicy.data.dataset import MIN_ROWS
 from flowpolicy.data.describe import Description, describe
 from flowpolicy.data.npz import Arrays, read_npz, sha256
 from flowpolicy.data.ogbench import problems_in_file, task_successes
@@ -76,6 +77,9 @@ def info(path: str | Path) -> FileInfo:
     for name in ("observations", "actions", "terminals"):
         if name not in arrays:
             raise InvalidData(f"{path}: {name} is missing; it holds {', '.join(arrays)}")
+    if arrays["terminals"].ndim != 1:
+        shape = arrays["terminals"].shape
+        raise InvalidData(f"{path}: terminals must have shape (rows,), got {shape}")
     last = arrays["terminals"].astype(bool)
     if len(last):
         last[-1] = True
@@ -157,7 +161,7 @@ def examine(
             told = describe(found, units, _horizons(chunk))
     except (CorruptFile, InvalidData) as error:
         return FileCheck(path, (str(error),), ()), None
-    problems += _chunk_problems(told, chunk)
+    problems += _kept_problems(told, chunk)
     return FileCheck(path, tuple(problems), (*first.remarks, *_remarks(told, chunk))), told
 
 
@@ -191,26 +195,39 @@ _NPZ = {
 
 def _describable(found: Recording) -> bool:
     leaves = found.obs.values() if isinstance(found.obs, Mapping) else (found.obs,)
-    arrays = (*leaves, found.action, found.reward, found.ended, found.terminated)
-    return len({len(a) if a.ndim else -1 for a in arrays}) == 1 and found.action.ndim == 2
+    vectors = [found.reward, found.ended, found.terminated]
+    vectors += [] if found.success is None else [found.success]
+    arrays = (*leaves, found.action, *vectors)
+    lengths = {len(a) if a.ndim and a.dtype.kind in "biuf" else 0 for a in arrays}
+    shaped = found.action.ndim == 2 and all(a.ndim == 1 for a in vectors)
+    return shaped and len(lengths) == 1 and 0 not in lengths
 
 
 def _horizons(chunk: int) -> tuple[int, ...]:
     return tuple(sorted({1, 5, 8, 16, chunk} - {0}))
 
 
-def _chunk_problems(told: Description, chunk: int) -> list[str]:
+def _kept_problems(told: Description, chunk: int) -> list[str]:
+    """What is wrong with the rows that are left where each trajectory's last one is dropped."""
+    left = sum(told.kept)
+    if left < MIN_ROWS <= told.rows:
+        return [
+            f"too few rows: at least {MIN_ROWS} are needed, and {left} of {told.rows} are left, as "
+            "a trajectory's last row is dropped unless it terminates or has a next observation"
+        ]
     fit = next((fit for fit in told.chunks if fit.horizon == chunk), None)
     if fit is None or fit.share > 0:
         return []
-    return [
-        f"no trajectory is as long as a chunk of {chunk}: the longest has {max(told.lengths)} rows"
-    ]
+    longest = f"the longest has {max(told.kept)} rows that are trained on"
+    return [f"no trajectory is as long as a chunk of {chunk}: {longest}"]
 
 
 def _remarks(told: Description, chunk: int) -> list[str]:
     """What does not forbid training and should be known."""
     found = [f"it has no {name}" + _MEANS.get(name, "") for name in told.about.get("missing", ())]
+    unread = told.about.get("unread", ())
+    if unread:
+        found.append(f"not read: {', '.join(unread)}")
     left_out = told.about.get("left_out", ())
     if left_out:
         found.append(f"left out, as no row of numbers: {', '.join(left_out)}")
@@ -233,7 +250,7 @@ _MEANS = {
     "rewards": ": every reward is 0",
     "next.reward": ": every reward is 0",
     "masks": ": no row terminates",
-    "next_observations": ": the last row of each trajectory is dropped",
+    "next_observations": ": the last row of each trajectory is dropped unless it terminates",
     "next_obs": ": the last row of each trajectory is dropped unless it terminates",
     "next.done": ": next.success terminates, or nothing",
     "next.success": ": success is told by next.done, or not at all",

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from flowpolicy.data.blocks import blocks, finite, span
 from flowpolicy.data.columns import flat
-from flowpolicy.data.dataset import Observations
+from flowpolicy.data.dataset import Observations, outside
 from flowpolicy.data.recording import Recording
 from flowpolicy.deploy.units import ActionUnits
 
 BINS = 40
 ENTRIES = 24
 """Entries of an array whose histograms are made; the first ones."""
-BLOCK = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ColumnInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkFit:
-    """How chunks of ``horizon`` rows lie in the trajectories.
+    """How chunks of ``horizon`` rows lie in the trajectories, as far as these are trained on.
 
     share:          of the rows, those at which a whole chunk begins
     short_episodes: trajectories that are shorter than one
@@ -54,10 +54,12 @@ class Description:
     """What a data set holds.
 
     lengths, returns:    of the trajectories, in order
+    kept:                of each one's rows, those that are trained on: not the last one where it
+                         neither terminates nor has an observation after it
     succeeded:           trajectories with a row that tells of success, or else that terminates
     outside:             rows with an action outside [-1, 1], in the units it was described in
-    lost_rewards:        trajectories whose last row is dropped, as it has no observation after it,
-                         and has another reward than the row before
+    lost_rewards:        trajectories whose last row is not kept and has another reward than the row
+                         before
     duplicate_rows:      rows whose observation and action an earlier row has too
     duplicate_episodes:  trajectories that an earlier one equals, row by row
     histograms:          by name, as ``action[0]``
@@ -66,6 +68,7 @@ class Description:
     rows: int
     lengths: tuple[int, ...]
     returns: tuple[float, ...]
+    kept: tuple[int, ...]
     succeeded: int
     tells_success: bool
     columns: dict[str, ColumnInfo]
@@ -93,7 +96,9 @@ def describe(
     units:    in which actions are judged; as recorded where None
     horizons: lengths of chunks to be tried
     """
-    action = recording.action if units is None else units.to_box(recording.action)
+    action = recording.action
+    if units is not None and not units.change_nothing:
+        action = units.scaled(action)
     ended = np.append(np.asarray(recording.ended[:-1]) != 0, True)
     ends = np.flatnonzero(ended) + 1
     starts = np.append(0, ends[:-1])
@@ -102,19 +107,21 @@ def describe(
     arrays = {**obs, "action": action, "reward": recording.reward}
     row_sums = _row_sums({**obs, "action": recording.action})
     lengths = ends - starts
+    kept = lengths - _drops(recording, ends - 1)
     return Description(
         rows=len(ended),
         lengths=tuple(lengths.tolist()),
-        returns=tuple(np.add.reduceat(np.asarray(recording.reward, np.float64), starts).tolist()),
+        returns=tuple(_returns(recording.reward, starts).tolist()),
+        kept=tuple(kept.tolist()),
         succeeded=int(np.count_nonzero(np.add.reduceat(np.asarray(told) != 0, starts))),
         tells_success=recording.success is not None or bool(np.any(recording.terminated)),
         columns={name: _column(array) for name, array in arrays.items()},
-        outside=int(np.count_nonzero((np.abs(action) > 1 + 1e-5).reshape(len(action), -1).any(1))),
-        lost_rewards=_lost_rewards(recording, ends - 1, lengths),
+        outside=sum(int(outside(block).any(axis=1).sum()) for block in blocks(action)),
+        lost_rewards=_lost_rewards(recording.reward, ends - 1, kept, lengths),
         duplicate_rows=len(row_sums) - len(np.unique(row_sums)),
         duplicate_episodes=len(starts) - len(np.unique(_episode_sums(row_sums, starts, lengths))),
         chunks=tuple(
-            ChunkFit(h, float(_whole(lengths, h) / len(ended)), int((lengths < h).sum()))
+            ChunkFit(h, float(_whole(kept, h) / max(kept.sum(), 1)), int((kept < h).sum()))
             for h in horizons
         ),
         histograms=_histograms(arrays, lengths, starts),
@@ -129,12 +136,23 @@ def _gathered(obs: Observations) -> np.ndarray | dict[str, np.ndarray]:
     return np.asarray(obs)
 
 
-def _lost_rewards(recording: Recording, last: np.ndarray, lengths: np.ndarray) -> int:
+def _returns(reward: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # of rewards that are told to be too large
+        return np.add.reduceat(np.asarray(reward, np.float64), starts)
+
+
+def _drops(recording: Recording, last: np.ndarray) -> np.ndarray:
+    """Flags: whether a trajectory's last row is dropped, as ``Dataset.from_arrays`` says."""
     if recording.next_obs is not None:
-        return 0
-    dropped = last[(lengths > 1) & (np.asarray(recording.terminated)[last] == 0)]
-    reward = np.asarray(recording.reward)
-    return int(np.count_nonzero(reward[dropped] != reward[dropped - 1]))
+        return np.zeros(len(last), bool)
+    return np.asarray(recording.terminated)[last] == 0
+
+
+def _lost_rewards(
+    reward: np.ndarray, last: np.ndarray, kept: np.ndarray, lengths: np.ndarray
+) -> int:
+    dropped = last[(kept < lengths) & (kept > 0)]
+    return int(np.count_nonzero(np.asarray(reward)[dropped] != np.asarray(reward)[dropped - 1]))
 
 
 def _whole(lengths: np.ndarray, horizon: int) -> int:
@@ -142,15 +160,7 @@ def _whole(lengths: np.ndarray, horizon: int) -> int:
 
 
 def _column(array: np.ndarray) -> ColumnInfo:
-    rows = array.reshape(len(array), -1)
-    low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
-    wrong = 0
-    for start in range(0, len(rows), BLOCK):
-        block = np.asarray(rows[start : start + BLOCK], np.float64)
-        finite = np.isfinite(block)
-        wrong += int(block.size - np.count_nonzero(finite))
-        low = np.minimum(low, np.min(block, axis=0, where=finite, initial=np.inf))
-        high = np.maximum(high, np.max(block, axis=0, where=finite, initial=-np.inf))
+    low, high, wrong = span(array)
     seen = np.isfinite(low)
     return ColumnInfo(
         array.shape,
@@ -168,10 +178,11 @@ def _row_sums(arrays: dict[str, np.ndarray]) -> np.ndarray:
     for array in arrays.values():
         rows = array.reshape(len(array), -1)
         weights = draws.integers(0, 2**63, rows.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
-        for start in range(0, len(rows), BLOCK):
-            block = np.ascontiguousarray(rows[start : start + BLOCK], np.float64)
-            bits = _mixed(block.view(np.uint64))
-            total[start : start + BLOCK] += np.sum(bits * weights, axis=1, dtype=np.uint64)
+        sums = []
+        for block in blocks(rows):
+            bits = _mixed(np.ascontiguousarray(block, np.float64).view(np.uint64))
+            sums.append(np.sum(bits * weights, axis=1, dtype=np.uint64))
+        total += np.concatenate(sums)
     return _mixed(total)
 
 
@@ -190,11 +201,10 @@ def _episode_sums(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> 
 def _histograms(
     arrays: dict[str, np.ndarray], lengths: np.ndarray, starts: np.ndarray
 ) -> dict[str, Histogram]:
-    reward = np.asarray(arrays["reward"], np.float64)
     found = {
         "episode length": _histogram(lengths),
-        "episode return": _histogram(np.add.reduceat(reward, starts)),
-        "reward": _histogram(reward),
+        "episode return": _histogram(_returns(arrays["reward"], starts)),
+        "reward": _histogram(np.asarray(arrays["reward"], np.float64)),
     }
     for name in ("action", *(n for n in arrays if n.startswith("obs"))):
         rows = arrays[name].reshape(len(arrays[name]), -1)
@@ -204,6 +214,12 @@ def _histograms(
 
 
 def _histogram(values: np.ndarray) -> Histogram:
-    finite = values[np.isfinite(values)]
-    counts, edges = np.histogram(finite if finite.size else np.zeros(1), bins=BINS)
+    seen = values[finite(values)]
+    seen = seen if seen.size else np.zeros(1)
+    low, high = float(seen.min()), float(seen.max())
+    # Values that differ in their last bits alone have no room for edges between them.
+    room = 2 * BINS * float(np.spacing(max(abs(low), abs(high))))
+    if high - low < room:
+        low, high = low - max(room, 0.5), high + max(room, 0.5)
+    counts, edges = np.histogram(seen, BINS, (low, high))
     return Histogram(tuple(counts.tolist()), tuple(edges.tolist()))

@@ -258,9 +258,10 @@ def _column(arrays: Mapping[str, np.ndarray], name: str, width: int, *, exact: b
     array = arrays.get(name)
     if array is None:
         raise InvalidData(f"{name} is missing, and without it rows cannot be given a task's reward")
-    if array.shape[1] < width or (exact and array.shape[1] != width):
+    size = array.shape[1] if array.ndim == 2 else 0
+    if size < width or (exact and size != width):
         raise InvalidData(
-            f"{name} has {array.shape[1]} entries a row where the task needs {width}: "
+            f"{name} has the shape {array.shape} where the task needs {width} entries a row: "
             "the file belongs to another environment"
         )
     return array

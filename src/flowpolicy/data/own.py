@@ -2,7 +2,8 @@
 
 ==============================  =====================================================
 an npz                          OGBench's names: observations, actions, terminals, and
-                                where they are there rewards, masks, next_observations
+                                where they are there rewards, masks, next_observations;
+                                D4RL's timeouts are refused, other arrays left unread
 an HDF5 file                    RoboMimic's layout, ``data.robomimic``
 a folder with meta/info.json    a LeRobotDataset of version 3, ``data.lerobot``
 a folder with columns.json      rows that ``convert`` wrote, mapped and not read
@@ -28,6 +29,10 @@ from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, MissingDa
 from flowpolicy.readers import Limits
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_NEEDED = ("observations", "actions", "terminals")
+_OPTIONAL = ("rewards", "masks", "next_observations")
+_OF_TASKS = ("qpos", "qvel", "button_states")
+"""Arrays that OGBench's files have for the rewards of a task, which are not read here."""
 
 
 def load_data(
@@ -127,7 +132,10 @@ def recording(
     if what == "lerobot" and subset:
         raise InvalidConfig(f"{path}: a LeRobotDataset has no filter keys, got subset {subset!r}")
     if what == "rows":
-        yield Recording.of_columns(*open_columns(path, limits))
+        columns, about = open_columns(path, limits)
+        with _named(path):
+            found = Recording.of_columns(columns, about)
+        yield found
         return
     options = {"fields": list(fields), "subset": subset}
     if beside is not None:
@@ -140,25 +148,37 @@ def recording(
 
 
 def _of_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> Recording:
-    missing = [n for n in ("observations", "actions", "terminals") if n not in arrays]
+    missing = [n for n in _NEEDED if n not in arrays]
     if missing:
         raise InvalidData(f"{path}: {missing[0]} is missing; it holds {', '.join(arrays)}")
+    if "timeouts" in arrays:
+        raise InvalidData(
+            f"{path}: timeouts is not read; put it into terminals, as in terminals | timeouts, set "
+            "masks to 1 - terminals as they were before, and leave timeouts out"
+        )
     ended = arrays["terminals"]
     rows = len(ended) if ended.ndim else 0
-    masks = arrays.get("masks")
     return Recording(
         obs=arrays["observations"],
         action=arrays["actions"],
         reward=arrays.get("rewards", np.zeros(rows, np.float32)),
-        terminated=np.zeros(rows, bool) if masks is None else masks == 0,
+        terminated=_unmasked(arrays.get("masks", np.ones(rows, bool))),
         ended=ended,
         next_obs=arrays.get("next_observations"),
         about={
             "source": "npz",
             "file": path.name,
-            "missing": [n for n in ("rewards", "masks", "next_observations") if n not in arrays],
+            "missing": [n for n in _OPTIONAL if n not in arrays],
+            "unread": [n for n in arrays if n not in (*_NEEDED, *_OPTIONAL, *_OF_TASKS)],
         },
     )
+
+
+def _unmasked(masks: np.ndarray) -> np.ndarray:
+    """Flags, where ``masks`` is 0; another number, which checks refuse, where it is no flag."""
+    if masks.dtype == bool:
+        return ~masks
+    return np.where(masks == 0, 1, np.where(masks == 1, 0, 2)).astype(np.int8)
 
 
 def _no_options(path: Path, actions: Any, reward_shift: float, fields: Any, subset: str) -> None:
@@ -173,5 +193,5 @@ def _no_options(path: Path, actions: Any, reward_shift: float, fields: Any, subs
 def _named(path: Path) -> Iterator[None]:
     try:
         yield
-    except InvalidData as error:
-        raise InvalidData(f"{path}: {error}") from None
+    except (CorruptFile, InvalidData) as error:
+        raise type(error)(f"{path}: {error}") from None

@@ -11,7 +11,7 @@ from flowpolicy.data.actions import ActionScaling, AsRecorded
 from flowpolicy.data.columns import tree_of
 from flowpolicy.data.dataset import Dataset, Observations, completed, problems_in
 from flowpolicy.deploy.units import RECORD, ActionUnits
-from flowpolicy.errors import InvalidData
+from flowpolicy.errors import CorruptFile, InvalidData
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +36,12 @@ class Recording:
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, np.ndarray], about: dict[str, Any]) -> "Recording":
-        """The columns that a reader of ``data.foreign`` writes."""
+        """The columns that a reader of ``data.foreign`` writes, or that were finished."""
+        for name in ("action", "reward", "terminated", "ended"):
+            if name not in columns:
+                raise CorruptFile(f"the column {name} is missing; there are {', '.join(columns)}")
+        if tree_of(columns, "obs") is None:
+            raise CorruptFile(f"the column obs is missing; there are {', '.join(columns)}")
         return cls(
             obs=tree_of(columns, "obs"),
             action=columns["action"],
@@ -52,10 +57,15 @@ class Recording:
         return len(self.action)
 
     def problems(self, units: ActionUnits | None = None) -> list[str]:
-        """Everything that forbids training, as sentences; actions are judged in ``units``."""
+        """Everything that forbids training, as sentences; actions are judged in ``units``, which
+        clip unless they change nothing.
+        """
+        action = self.action
+        if units is not None and not units.change_nothing:
+            action = units.to_box(action)
         arrays: dict[str, Any] = {
             "obs": self.obs,
-            "action": self.action if units is None else units.to_box(self.action),
+            "action": action,
             "reward": self.reward,
             "terminated": self.terminated,
             "ended": self.ended,
@@ -66,7 +76,7 @@ class Recording:
 
     def units(self, scaling: ActionScaling) -> ActionUnits:
         """The units that ``scaling`` chooses; ``InvalidData`` where actions are not even rows."""
-        if self.action.ndim != 2 or self.action.shape[1] < 1 or self.action.dtype.kind not in "iuf":
+        if self.action.ndim != 2 or not self.action.size or self.action.dtype.kind not in "iuf":
             raise InvalidData(
                 f"action must be numbers of shape (rows, size), got {self.action.dtype} "
                 f"{self.action.shape}"
@@ -88,6 +98,10 @@ class Recording:
     ) -> Iterator[Dataset]:
         """``dataset`` in parts of whole trajectories, ``rows`` rows or some more each."""
         units = self.units(scaling)
+        # Every part is given an end of its own: only here is seen that there is none.
+        problems = problems_in({"terminated": self.terminated, "ended": self.ended})
+        if problems:
+            raise InvalidData("; ".join(problems))
         ends = np.flatnonzero(np.append(np.asarray(self.ended[:-1]), True)) + 1
         start = 0
         for end in map(int, ends):
@@ -116,7 +130,7 @@ class Recording:
         )
 
     def _dataset(self, units: ActionUnits, reward_shift: float) -> Dataset:
-        problems = self.problems(None if units.change_nothing else units)
+        problems = self.problems(units)
         if problems:
             raise InvalidData("; ".join(problems))
         action = self.action if units.change_nothing else units.to_box(self.action)

@@ -46,9 +46,13 @@ class ActionUnits:
 
         A value that is not finite stays one.
         """
+        return np.clip(self.scaled(action), -1.0, 1.0).astype(np.float32)
+
+    def scaled(self, action: np.ndarray) -> np.ndarray:
+        """``to_box`` in float64, where what lies outside stays there."""
         shift, scale = (np.asarray(x, np.float64) for x in (self.shift, self.scale))
         moved = (np.asarray(action, np.float64) - shift) / np.where(scale > 0, scale, 1.0)
-        return np.clip(moved * (scale > 0), -1.0, 1.0).astype(np.float32)
+        return moved * (scale > 0)
 
     def record(self) -> dict[str, list[float]]:
         """Strict JSON."""
