@@ -30,6 +30,7 @@ from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.evaluate import Evaluator, own, refined, scored
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
+from flowpolicy.train.given import check_episodes
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
@@ -232,6 +233,7 @@ def evaluate(
         raise InvalidConfig(
             f"refiner must be one, as in fp.best_of_n(n=8) or fp.qgbs(beam=4), got {refiner!r}"
         )
+    check_episodes(episodes, episode_seed)
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = folder.config()
     chosen = _chosen(seeds, config.seeds)
@@ -300,6 +302,8 @@ def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, .
     for seed in seeds or ():
         if seed not in known:
             raise InvalidConfig(f"seeds must be among the run's, {known}, got {seed}")
+    if seeds and len(set(seeds)) != len(seeds):
+        raise InvalidConfig(f"seeds must be distinct, got {tuple(seeds)}")
     return tuple(seeds) if seeds else known
 
 
