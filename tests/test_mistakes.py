@@ -1,5 +1,9 @@
 """Mistakes on the command line: exit code 2, a line that says what is allowed, nothing written."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 import flowpolicy as fp
@@ -7,6 +11,7 @@ from flowpolicy.cli import main
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import PointMassTask
+from flowpolicy.train import attempts
 from flowpolicy.train.phases import Evaluation
 
 
@@ -44,3 +49,53 @@ def test_episodes_and_seeds_that_cannot_be_played(command, options, words, run, 
     assert main([command, str(run.path), *options]) == 2
     assert words in " ".join("".join(capsys.readouterr()).split())
     assert contents(run.path) == before
+
+
+def test_one_phase_need_not_be_a_tuple(run, monkeypatch, tmp_path):
+    """In Python and on the command line, and where a flow is distilled."""
+    asked = []
+
+    def attempt(config, *_, **__):
+        asked.append(config.phases)
+        raise fp.FlowPolicyError("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "toy/fmq", "--phases", "offline(steps=3)"]) == 2
+    for call in (fp.train, lambda _, **more: fp.distil(run, run.config().agent, **more)):
+        with pytest.raises(fp.FlowPolicyError, match="enough"):
+            call("toy/fmq", phases=fp.Offline(3))
+    assert asked == [(fp.Offline(3),)] * 3
+
+
+ALONE = """
+import contextlib, io, json, sys
+from flowpolicy.cli import main
+answers = []
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        answers.append([main(arguments), " ".join(said.getvalue().split())])
+print(json.dumps(answers))
+"""
+OTHERS = (
+    (["train", "toy/fmq", "--phases", "5"], "phases must be offline(...) or online(...)"),
+    (["train", "toy/fmq", "--phases", "(adam(),)"], "or a tuple of them, got Adam("),
+    (["train", "toy/fmq", "--task", "5"], "task must be one, as in ogbench("),
+    (["train", "toy/fmq", "--task", "best_of_n(n=2)"], "task must be one, as in ogbench("),
+)
+
+
+def test_values_of_another_kind(run, tmp_path):
+    """As a user meets them: without the annotations that tests check."""
+    arguments = [[str(run.path) if word == "RUN" else word for word in words] for words, _ in OTHERS]
+    before = contents(run.path)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, json.dumps(arguments)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for (words, what), (code, said) in zip(OTHERS, answers, strict=True):
+        assert (code, what in said) == (2, True), (words, said)
+    assert contents(run.path) == before
+    assert not list(tmp_path.iterdir())

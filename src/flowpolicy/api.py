@@ -30,7 +30,7 @@ from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.evaluate import Evaluator, own, refined, scored
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
-from flowpolicy.train.given import check_episodes
+from flowpolicy.train.given import as_phases, check_episodes, check_task
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
@@ -52,7 +52,7 @@ def train(
     *,
     task: Task | None = None,
     seeds: int | Sequence[int] | None = None,
-    phases: Sequence[Phase] | None = None,
+    phases: Phase | Sequence[Phase] | None = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
     hardware: Hardware | None = None,
@@ -64,6 +64,7 @@ def train(
     data:      offline rows; those of the task where None
     seeds:     how many agents, with seeds 0 to N - 1, or which; they train side by side
     task:      where environments come from; without one, data are trained on and not evaluated
+    phases:    ``fp.Offline(...)`` and ``fp.Online(...)``, one or several in order
     out:       the run's folder; a new one under ``runs/`` where None
     watch:     who is told of progress; nobody where None
     hardware:  processes and devices (``fp.Hardware(workers=4)``); one of each where None
@@ -77,12 +78,13 @@ def train(
     given = {
         "task": task,
         "seeds": None if which is None else tuple(which),
-        "phases": None if phases is None else tuple(phases),
+        "phases": None if phases is None else as_phases(phases),
     }
     changes = {k: v for k, v in given.items() if v is not None} | overrides
     config = override(config, changes)
     if config.task is None:
         config = dataclasses.replace(config, task=RowsOnly())
+    check_task(config.task)
     dataset = config.task.dataset() if data is None else data
     record = {"run": name, "versions": versions(), "commit": _commit()}
     if isinstance(what, str) and data is None:

@@ -15,6 +15,7 @@ from flowpolicy.flows import Term
 from flowpolicy.parts import name_of
 from flowpolicy.train import attempts
 from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.given import as_phases
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.train.random import Stream, stream_keys
 from flowpolicy.train.watch import Watch
@@ -26,7 +27,7 @@ def distil(
     target: FMQ,
     data: Dataset | None = None,
     *,
-    phases: Sequence[Phase] = (Offline(100_000), Online()),
+    phases: Phase | Sequence[Phase] = (Offline(100_000), Online()),
     terms: tuple[Term, ...] = lagrangian_distillation(),
     out: str | Path | None = None,
     watch: Watch | None = None,
@@ -48,7 +49,7 @@ def distil(
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     old = folder.config()
     agent = Distilled(old.agent, target, terms, train_source=False)
-    config = dataclasses.replace(old, agent=agent, phases=tuple(phases))
+    config = dataclasses.replace(old, agent=agent, phases=as_phases(phases))
     spec = dataclasses.replace(folder.spec(), offline_updates=config.offline_updates)
     dataset = config.task.dataset() if data is None else data
     _check_data(spec, dataset)
