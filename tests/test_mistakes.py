@@ -70,11 +70,20 @@ def test_one_phase_need_not_be_a_tuple(run, monkeypatch, tmp_path):
 
 ALONE = """
 import contextlib, io, json, sys
+from flowpolicy import FlowPolicyError, Policy
 from flowpolicy.cli import main
 answers = []
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        answers.append([main(arguments), " ".join(said.getvalue().split())])
+        try:
+            code = main(arguments)
+        except Exception as error:
+            code = repr(error)
+    answers.append([code, " ".join(said.getvalue().split())])
+try:
+    Policy.load(sys.argv[2], refiner="qgbs(beam=4)")
+except FlowPolicyError as error:
+    answers.append([2, str(error)])
 print(json.dumps(answers))
 """
 OTHERS = (
@@ -82,6 +91,11 @@ OTHERS = (
     (["train", "toy/fmq", "--phases", "(adam(),)"], "or a tuple of them, got Adam("),
     (["train", "toy/fmq", "--task", "5"], "task must be one, as in ogbench("),
     (["train", "toy/fmq", "--task", "best_of_n(n=2)"], "task must be one, as in ogbench("),
+    (["evaluate", "RUN", "--refiner", "minimum"], "refiner must be one, as in fp.best_of_n"),
+    (["package", "RUN", "--refiner", "5"], "refiner must be one, as in fp.best_of_n"),
+    (["package", "RUN", "--refiner", "adam"], "refiner must be one, as in fp.best_of_n"),
+    (["diagnose", "RUN", "--refiners", "5"], "refiner must be one, as in fp.best_of_n"),
+    (["sweep-refiner", "RUN", "--refiners", "one_step", "{}"], "as in fp.best_of_n"),
 )
 
 
@@ -90,12 +104,13 @@ def test_values_of_another_kind(run, tmp_path):
     arguments = [[str(run.path) if word == "RUN" else word for word in words] for words, _ in OTHERS]
     before = contents(run.path)
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, json.dumps(arguments)],
+        [sys.executable, "-c", ALONE, json.dumps(arguments), str(run.path)],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
-    for (words, what), (code, said) in zip(OTHERS, answers, strict=True):
+    loaded = ("Policy.load", "refiner must be one, as in fp.best_of_n")
+    for (words, what), (code, said) in zip([*OTHERS, loaded], answers, strict=True):
         assert (code, what in said) == (2, True), (words, said)
     assert contents(run.path) == before
     assert not list(tmp_path.iterdir())

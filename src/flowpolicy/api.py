@@ -231,10 +231,6 @@ def evaluate(
 
     Episodes are the same for every refiner: a function of (seed, index).
     """
-    if refiner is not None and not (callable(refiner) and parts.is_part(refiner)):
-        raise InvalidConfig(
-            f"refiner must be one, as in fp.best_of_n(n=8) or fp.qgbs(beam=4), got {refiner!r}"
-        )
     check_episodes(episodes, episode_seed)
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     config = folder.config()

@@ -29,6 +29,7 @@ from flowpolicy.report.findings import Acting, Diagnosis
 from flowpolicy.report.recording import Episode, RecordedTask
 from flowpolicy.report.sweep import SweepRow, page_iqm, page_refiners, write_sweep
 from flowpolicy.train.folder import RunFolder
+from flowpolicy.train.given import check_refiner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.types import Key, Rows, Transition
@@ -251,5 +252,7 @@ def _check(refiners: Sequence[Refiner], etas: Sequence[float], states: int, epis
 
 
 def _check_refiners(refiners: Sequence[Refiner]) -> None:
+    for refiner in refiners:
+        check_refiner(refiner)
     if not refiners or len(set(refiners)) != len(refiners):
         raise InvalidConfig(f"refiners must be at least one, and each once, got {tuple(refiners)}")

@@ -15,6 +15,7 @@ from flowpolicy.nets.product import exactly
 from flowpolicy.refine import Refiner
 from flowpolicy.train.evaluate import own, refined
 from flowpolicy.train.folder import RunFolder, blank
+from flowpolicy.train.given import check_refiner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.random import Stream, stream_key
 from flowpolicy.types import Key, Observation, Spec
@@ -37,6 +38,8 @@ class JaxActor:
 
         Leaves of ``agent`` that acting does not read may be shapes alone.
         """
+        if refiner is not None:
+            check_refiner(refiner)
         self.obs_shape, self.action_size, self.horizon = spec.obs, spec.action, horizon
         self.agent, self.normaliser = agent, normaliser
         self._key, self._memory = stream_key(seed, Stream.POLICY), agent.memory()
@@ -81,7 +84,7 @@ class JaxActor:
             state["normaliser"],
             spec,
             package.horizon,
-            refiner=refiner or packaged,
+            refiner=packaged if refiner is None else refiner,
             seed=seed,
         )
 
