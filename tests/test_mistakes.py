@@ -114,3 +114,10 @@ def test_values_of_another_kind(run, tmp_path):
         assert (code, what in said) == (2, True), (words, said)
     assert contents(run.path) == before
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("eta", ["nan", "inf", "0", "-0.1"])
+def test_radii_that_are_none(eta, run, capsys):
+    """Before anything is computed."""
+    assert main(["diagnose", str(run.path), "--etas", "0.1", eta]) == 2
+    assert "etas must be finite, above 0" in " ".join("".join(capsys.readouterr()).split())

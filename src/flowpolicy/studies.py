@@ -1,6 +1,7 @@
 """Studies of a trained run: its refiners side by side, and whether the closed form holds."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,8 +246,8 @@ def _played(subject: _Subject, row: Acting, task: Task, episodes: int) -> Acting
 
 def _check(refiners: Sequence[Refiner], etas: Sequence[float], states: int, episodes: int) -> None:
     _check_refiners(refiners)
-    if not etas or min(etas) <= 0:
-        raise InvalidConfig(f"etas must be above 0, and at least one, got {tuple(etas)}")
+    if not etas or not all(0 < eta < math.inf for eta in etas):
+        raise InvalidConfig(f"etas must be finite, above 0, and at least one, got {tuple(etas)}")
     if states < 2 or episodes < 0:
         raise InvalidConfig(f"need states >= 2 and episodes >= 0, got {states} and {episodes}")
 
