@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,26 @@ def test_how_many_seeds_or_which(options, seeds, again, monkeypatch, tmp_path):
     assert main(["train", "toy/bc/equal-modes", *options]) == 2
     assert asked["seeds"] == (tuple(range(seeds)) if isinstance(seeds, int) else seeds)
     assert asked["command"].endswith(again)
+
+
+def test_the_command_that_is_written_down_is_understood(monkeypatch, tmp_path):
+    """What it trains is what was trained: truths, text, parts and numbers."""
+    asked = []
+
+    def attempt(config, *_, record, **__):
+        asked.append((config, record["command"]))
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    given = "--clip-endpoint --no-keep-best --precision bfloat16 --phases offline(steps=3) --eta .2"
+    assert main(["train", "toy/fmq", *given.split()]) == 2
+    program, *again = shlex.split(asked[0][1])
+    assert program == "flowpolicy"
+    assert main(again) == 2
+    assert asked[1] == asked[0]
+    assert asked[0][0].agent.clip_endpoint
+    assert not asked[0][0].keep_best
 
 
 def test_seeds_and_seed_contradict_each_other(capsys):

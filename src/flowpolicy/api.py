@@ -182,8 +182,11 @@ def _command(name: str, changes: dict[str, Any]) -> str:
         if field == "seeds":
             words += ["--seed" if len(value) == 1 else "--seeds", *(str(seed) for seed in value)]
             continue
-        words.append(f"--{field.replace('_', '-')}")
-        words.append(value if isinstance(value, str) else parts.describe(value))
+        flag = field.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+            continue
+        words += [f"--{flag}", value if isinstance(value, str) else parts.describe(value)]
     return shlex.join(words)
 
 
