@@ -57,7 +57,7 @@ def test_after_an_exception_the_old_file_is_there(tmp_path: Path):
 def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_bytes(b"")
     with (
-        pytest.raises(StorageFailed, match=r"a\.hdf5 cannot be written"),
+        pytest.raises(StorageFailed, match=r"a\.hdf5 could not be written"),
         writing(tmp_path / "file" / "a.hdf5", ARGS),
     ):
         pass

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data.own_files import LENGTHS, write_hdf5, write_lerobot, write_own_npz
+from flowpolicy.data import own
 from flowpolicy.data.actions import ActionMeanStd, ActionMinMax
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.own import convert, kind, load_data
@@ -100,6 +101,27 @@ def test_converted_rows_are_the_same_to_the_bit(tmp_path: Path, next_obs: bool):
         convert(tmp_path / "a.hdf5", tmp_path / "rows")
     with pytest.raises(InvalidConfig, match="finished rows"):
         load_data(tmp_path / "rows", reward_shift=1.0)
+
+
+def test_what_is_in_the_way_is_seen_before_anything_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("h5py")
+    write_hdf5(tmp_path / "a.hdf5")
+    (tmp_path / "rows").mkdir()
+    monkeypatch.setattr(own, "read_foreign", None)  # calling it would be another error
+    with pytest.raises(InvalidConfig, match="exists already"):
+        convert(tmp_path / "a.hdf5", tmp_path / "rows")
+
+
+def test_what_load_data_refuses_is_not_converted(tmp_path: Path):
+    """No row ends a trajectory: ends are not made up for the parts."""
+    path = tmp_path / "a.npz"
+    write_own_npz(path, terminals=np.zeros(30, bool), masks=None)
+    for use in (load_data, lambda path: convert(path, tmp_path / "rows")):
+        with pytest.raises(InvalidData, match=r"a\.npz: no row ends an episode"):
+            use(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_blocks_put_together_are_the_whole(tmp_path: Path):

@@ -8,6 +8,7 @@ collect    ``collect``: data by OGBench's scripted oracles, in several processes
 download   ``download``: the official sets; ``transfer``: one file over HTTP, with resume
 play       one such episode; the file that collecting processes run
 check      ``info`` and ``check``: what a file holds, and what is wrong with it
+storage    what the disk refuses, as one kind of error
 record     what stands beside a file about how it was made
 digest     which rows they are: ``digest``, ``check_same_rows``
 npz        reading files without trusting them

@@ -17,6 +17,7 @@ import numpy as np
 
 from flowpolicy.data.npz import read_npz, sha256, write_npz
 from flowpolicy.data.sets import DataSet, find_set
+from flowpolicy.data.storage import storing
 from flowpolicy.errors import FlowPolicyError, InvalidConfig
 from flowpolicy.simulators import gymnasium_with_ogbench
 
@@ -55,14 +56,17 @@ def collect(
     beside it, and a ``.json`` beside it tells how all was made; that record is returned. Every row
     is a function of (name, kind, seed, split, episode), not of ``workers`` (default: one for each
     core). ``progress(rows done, rows in all)`` is called in this thread.
-    An existing ``out`` is an ``InvalidConfig`` unless ``overwrite``.
+    An existing ``out`` is an ``InvalidConfig`` unless ``overwrite``; ``StorageFailed`` where the
+    disk refuses.
     """
     wanted = collected(name, kind)
     out, episode_steps = Path(out), episode_steps or wanted.steps
     plan = _plan(rows, out, seed, episode_steps, overwrite)
     workers = min(workers or _cores(), len(plan))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent.resolve()) as folder:
+    with storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".collect-", dir=out.parent.resolve())
+    with temporary as folder:
         arguments = [wanted.environment, wanted.kind, str(episode_steps), str(seed), folder]
         replies = _run_workers(arguments, plan, workers, progress, episode_steps)
         record = {
@@ -75,14 +79,8 @@ def collect(
             "versions": versions(),
             "files": {},
         }
-        parts = Path(folder)
-        for split, suffix in ((1, "-val.npz"), (0, ".npz")):
-            indices = [index for s, index in plan if s == split]
-            record["files"][out.stem + suffix] = _join(parts, split, indices, parts / suffix)
-        text = json.dumps(record, indent=1, allow_nan=False)
-        write_text(parts / ".json", text + "\n")
-        for suffix in (".json", "-val.npz", ".npz"):
-            os.replace(parts / suffix, out.with_name(out.stem + suffix))
+        with storing(out):
+            _put(Path(folder), plan, record, out)
     return record
 
 
@@ -230,6 +228,16 @@ def _feed(
         pass
     said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
     replies.put(_Reply({}, f"exit status {child.wait()}; it said:\n{said}"))
+
+
+def _put(parts: Path, plan: list[tuple[int, int]], record: dict[str, Any], out: Path) -> None:
+    """Joins the episodes in ``parts``, completes the record, and gives all their final names."""
+    for split, suffix in ((1, "-val.npz"), (0, ".npz")):
+        indices = [index for s, index in plan if s == split]
+        record["files"][out.stem + suffix] = _join(parts, split, indices, parts / suffix)
+    write_text(parts / ".json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    for suffix in (".json", "-val.npz", ".npz"):
+        os.replace(parts / suffix, out.with_name(out.stem + suffix))
 
 
 def _join(parts: Path, split: int, indices: list[int], path: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from flowpolicy.data.npz import UNREADABLE, read_header
-from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, MissingData, StorageFailed
+from flowpolicy.data.storage import storing
+from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, MissingData
 from flowpolicy.readers import Limits, inside, read_object
 
 FORMAT = "flowpolicy-columns-1"
@@ -35,17 +36,19 @@ Tree = np.ndarray | Mapping[str, np.ndarray]
 class Writer:
     """Appends rows to the columns of a folder. The first block decides names, dtypes and shapes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Nothing is written yet; ``about`` is what ``columns.json`` is to say beside columns."""
+    def __init__(self, folder: Path, final: Path) -> None:
+        """Nothing is written yet; ``about`` is what ``columns.json`` is to say beside columns.
+        ``final`` is where ``folder`` is going to be, as errors say.
+        """
         self.about: dict[str, Any] = {}
         self.rows = 0
-        self._folder = folder
+        self._folder, self._final = folder, final
         self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._files: dict[str, Any] = {}
         self._sums: dict[str, Any] = {}
 
     def append(self, block: Mapping[str, np.ndarray]) -> None:
-        """Adds a block; ``InvalidData`` where it is not like the first one."""
+        """Adds a block; ``InvalidData`` where it is not like the first one, ``StorageFailed``."""
         kinds = {name: (array.dtype, array.shape[1:]) for name, array in block.items()}
         if not self._files:
             self._begin(kinds)
@@ -60,7 +63,8 @@ class Writer:
             raise InvalidData(f"columns of one episode must have the same rows, got {lengths}")
         for name, array in block.items():
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            self._files[name].write(data)
+            with storing(self._final):
+                self._files[name].write(data)
             self._sums[name].update(data)
         self.rows += next(iter(lengths.values()))
 
@@ -70,8 +74,9 @@ class Writer:
                 raise InvalidData(f"{name[:80]!r} is no name of a column")
             if dtype.kind not in "biuf":
                 raise InvalidData(f"{name} must hold plain numbers, got dtype {dtype}")
-            self._files[name] = open(self._folder / f"{name}.npy", "wb")
-            self._files[name].write(bytes(HEADER))
+            with storing(self._final):
+                self._files[name] = open(self._folder / f"{name}.npy", "wb")
+                self._files[name].write(bytes(HEADER))
             self._sums[name] = hashlib.sha256()
         self._kinds = kinds
 
@@ -106,14 +111,15 @@ def writing(folder: Path) -> Iterator[Writer]:
     Raises ``InvalidConfig`` where something is there already, ``StorageFailed`` where the disk
     refuses, and what ``Writer`` raises.
     """
-    if os.path.lexists(folder):
-        raise InvalidConfig(f"{folder} exists already; choose another folder or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    writer = Writer(temporary)
+    check_free(folder)
+    with storing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent)
+    temporary = Path(beside)
+    writer = Writer(temporary, folder)
     try:
         yield writer
-        with _told(folder):
+        with storing(folder):
             writer.finish()
             writer.close()
             os.replace(temporary, folder)
@@ -121,6 +127,12 @@ def writing(folder: Path) -> Iterator[Writer]:
     finally:
         writer.close()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Raises ``InvalidConfig`` where something is there already."""
+    if os.path.lexists(folder):
+        raise InvalidConfig(f"{folder} exists already; choose another folder or remove it")
 
 
 def is_columns(folder: Path) -> bool:
@@ -200,14 +212,6 @@ def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     room = HEADER - 10
     return b"\x93NUMPY\1\0" + room.to_bytes(2, "little") + text.encode().ljust(room - 1) + b"\n"
-
-
-@contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{folder} could not be written: {error.strerror or error}") from error
 
 
 def _flush(folder: Path) -> None:

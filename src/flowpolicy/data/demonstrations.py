@@ -6,6 +6,7 @@ RoboMimic itself writes beside these, the scene's XML, is left out.
 """
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowpolicy.errors import MissingExtra, StorageFailed
+from flowpolicy.data.storage import storing
+from flowpolicy.errors import MissingExtra
 
 RECORD = "flowpolicy"
 """Attribute of ``data`` that says how the file was made."""
@@ -67,8 +69,8 @@ class Writer:
 def writing(path: Path, env_args: Mapping[str, Any]) -> Iterator[Writer]:
     """A file that appears under ``path`` when the block ends, and not at all after an exception.
 
-    env_args: what the file says of the environment. Raises ``MissingExtra`` without h5py,
-    ``StorageFailed`` where the disk refuses.
+    env_args: what the file says of the environment. It is made in memory: on a full disk HDF5 ends
+    the process. Raises ``MissingExtra`` without h5py, ``StorageFailed`` where the disk refuses.
     """
     try:
         import h5py
@@ -77,20 +79,21 @@ def writing(path: Path, env_args: Mapping[str, Any]) -> Iterator[Writer]:
             f"h5py is not installed, which writes {path}; install the extra: "
             "pip install 'flowpolicy[robomimic]'"
         ) from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    content, temporary = io.BytesIO(), path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _refusals(path):
+        with storing(path):  # before hours are spent on what is to be in it
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = h5py.File(temporary, "w")
-        with file:
+            temporary.touch()
+        with h5py.File(content, "w") as file:
             data = file.create_group("data")
             data.attrs["env_args"] = json.dumps(env_args, allow_nan=False)
             writer = Writer(data)
             yield writer
-            with _refusals(path):
-                _finish(file, data, writer)
-        with _refusals(path):
-            with open(temporary, "rb") as written:
+            _finish(file, data, writer)
+        with storing(path):
+            with open(temporary, "wb") as written:
+                written.write(content.getbuffer())
+                written.flush()
                 os.fsync(written.fileno())
             os.replace(temporary, path)
     finally:
@@ -105,11 +108,3 @@ def _finish(file: Any, data: Any, writer: Writer) -> None:
     valid = [name for i, name in enumerate(names) if i % 10 == 9]
     file["mask/train"] = np.array([n for n in names if n not in valid], "S")
     file["mask/valid"] = np.array(valid, "S10")
-
-
-@contextlib.contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be written: {error}") from error

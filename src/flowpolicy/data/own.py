@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from flowpolicy.data.actions import ActionScaling, AsRecorded
-from flowpolicy.data.columns import is_columns, open_columns
+from flowpolicy.data.columns import check_free, is_columns, open_columns
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.foreign import read_foreign
 from flowpolicy.data.mapped import FINISHED, map_rows, write_rows
 from flowpolicy.data.npz import read_npz
 from flowpolicy.data.recording import Recording
+from flowpolicy.data.storage import storing
 from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, MissingData
 from flowpolicy.readers import Limits
 
@@ -75,11 +76,13 @@ def convert(
 
     Never holds more than some ten thousand rows of an HDF5 file or a LeRobotDataset in memory (an
     npz as a whole); needs twice the rows' size on the disk meanwhile. ``out`` appears whole or not
-    at all.
+    at all. Raises what ``load_data`` does, ``InvalidConfig`` where ``out`` is there already, and
+    ``StorageFailed`` where the disk refuses.
     """
     path, out = Path(path), Path(out)
     if kind(path) == "rows":
         raise InvalidConfig(f"{path} is converted already")
+    check_free(out)  # before anything is unpacked
     with recording(path, fields=fields, subset=subset, beside=out) as found, _named(path):
         return write_rows(out, found.blocks(actions, reward_shift=reward_shift))
 
@@ -138,10 +141,11 @@ def recording(
         yield found
         return
     options = {"fields": list(fields), "subset": subset}
-    if beside is not None:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-    parent = None if beside is None else beside.parent
-    with tempfile.TemporaryDirectory(prefix=".flowpolicy-", dir=parent) as folder:
+    parent = Path(tempfile.gettempdir()) if beside is None else beside.parent
+    with storing(beside or parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".flowpolicy-", dir=parent)
+    with temporary as folder:
         read_foreign(what, path, Path(folder) / "columns", options, limits)
         columns, about = open_columns(Path(folder) / "columns", limits)
         yield Recording.of_columns(columns, {**about, "file": path.name})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from flowpolicy.data.npz import sha256
+from flowpolicy.data.storage import storing
 from flowpolicy.errors import (
     Busy,
     CorruptFile,
@@ -35,6 +36,9 @@ TIMEOUT = 60.0
 """Seconds without a byte after which a connection counts as cut."""
 TRIES = 5
 """Connections in a row that may bring nothing new."""
+
+_PASSING = (408, 429, 500, 502, 503, 504)
+"""Statuses of a server, or of one before it, that may answer otherwise a little later."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and those of the whole file."""
@@ -82,17 +86,20 @@ def fetch(
         raise InvalidConfig(f"url must begin with http:// or https://, got {url!r}")
     if out.exists():
         return _compared(out, out, url, promised)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
     with _alone(part) as file:
         if out.exists():  # another process has just finished it
             return _compared(out, out, url, promised)
         _collect(url, part, file, progress, wait, limits)
-        file.flush()
-        os.fsync(file.fileno())
+        with storing(out):
+            file.flush()
+            os.fsync(file.fileno())
         arrived = _compared(part, out, url, promised)
-        os.replace(part, out)
-        _about(part).unlink(missing_ok=True)
+        with storing(out):
+            os.replace(part, out)
+            _about(part).unlink(missing_ok=True)
     return arrived
 
 
@@ -129,7 +136,7 @@ def _collect(
                 raise
             error = caught
         idle = 0 if file.seek(0, os.SEEK_END) > before else idle + 1
-        final = isinstance(error, urllib.error.HTTPError) and error.code not in (408, 429, 500, 503)
+        final = isinstance(error, urllib.error.HTTPError) and error.code not in _PASSING
         if idle >= TRIES or final:
             raise _failure(url, error or ConnectionError("the connection was cut"))
         wait(min(2.0**idle, 30.0))
@@ -166,7 +173,7 @@ def _receive(
         while block := response.read(BLOCK):
             if file.tell() + len(block) > reply.size:
                 raise DownloadFailed(f"{url}: more bytes came than the {reply.size:,} announced")
-            with _told(part):
+            with storing(part):
                 file.write(block)
                 file.flush()
             if progress is not None:
@@ -232,11 +239,12 @@ def _known(part: Path, url: str) -> _Reply:
 
 def _remember(part: Path, url: str, reply: _Reply) -> None:
     temporary = part.with_name(f"{part.name}.json.tmp")
-    with _told(part), open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"url": url, "version": reply.version, "bytes": reply.size}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, _about(part))
+    with storing(part):
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"url": url, "version": reply.version, "bytes": reply.size}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, _about(part))
 
 
 def _compared(path: Path, out: Path, url: str, promised: str) -> Arrived:
@@ -265,17 +273,9 @@ def _room(part: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _told(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{part} could not be written: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
 def _alone(part: Path) -> Iterator[IO[bytes]]:
     """``part``, opened to be appended to, which no other process does meanwhile."""
-    with _told(part):
+    with storing(part):
         file = open(part, "ab+")
     with file:
         try:
