@@ -200,10 +200,10 @@ def test_refusals(server: Server, out: Path, monkeypatch: pytest.MonkeyPatch):
     """By the server once and for all, for a while, by the disk, by another process."""
     with pytest.raises(MissingData, match="no such file"):
         fetch(f"{server.url}/none.npz", out)
-    server.statuses = [503, 429]
+    server.statuses = [503, 429, 502, 504]
     waits: list[float] = []
     fetch(f"{server.url}/file.npz", out, wait=waits.append)
-    assert waits == [2.0, 4.0]
+    assert waits == [2.0, 4.0, 8.0, 16.0]
     out.unlink()
     server.statuses = [403]
     with pytest.raises(DownloadFailed, match="Forbidden"):
@@ -242,6 +242,49 @@ def test_a_data_set_by_its_name(server: Server, tmp_path: Path):
     out.write_bytes(_npz(tmp_path, 2))
     with pytest.raises(CorruptFile, match="not the file"):
         load(out, "pointmaze-medium-task1")
+
+
+@pytest.fixture
+def navigate(server: Server, tmp_path: Path) -> Path:
+    """A set that the server has, as it was downloaded."""
+    name = "pointmaze-medium-navigate-v0"
+    for seed, end in enumerate(("", "-val")):
+        server.files[f"/{name}{end}.npz"] = _npz(tmp_path, seed)
+    out = tmp_path / "sets" / f"{name}.npz"
+    download("pointmaze-medium", out, server=server.url)
+    return out
+
+
+def test_a_file_that_is_fetched_again_has_its_own_record(
+    server: Server, navigate: Path, tmp_path: Path
+):
+    """The server's file changed meanwhile; the record of the old one does not stay."""
+    navigate.unlink()
+    server.files[f"/{navigate.name}"] = _npz(tmp_path, 7)
+    download("pointmaze-medium", navigate, server=server.url)
+    load(navigate, "pointmaze-medium-task1")
+    told = json.loads(navigate.with_suffix(".json").read_text())["files"][navigate.name]
+    assert told["sha256"] == hashlib.sha256(_npz(tmp_path, 7)).hexdigest()
+
+
+def test_a_file_that_was_changed_is_not_called_downloaded(server: Server, navigate: Path):
+    """It stays, and the message says what to do."""
+    content = bytearray(navigate.read_bytes())
+    content[len(content) // 2] ^= 1
+    navigate.write_bytes(content)
+    with pytest.raises(CorruptFile, match="delete the file to fetch it again"):
+        download("pointmaze-medium", navigate, server=server.url)
+    assert navigate.read_bytes() == content
+    navigate.unlink()
+    download("pointmaze-medium", navigate, server=server.url)
+    load(navigate, "pointmaze-medium-task1")
+
+
+def test_a_json_of_somebody_else_is_not_replaced(server: Server, navigate: Path):
+    navigate.unlink()
+    navigate.with_suffix(".json").write_text('{"mine": 1}')
+    download("pointmaze-medium", navigate, server=server.url)
+    assert navigate.with_suffix(".json").read_text() == '{"mine": 1}'
 
 
 def test_a_set_of_many_files(server: Server, tmp_path: Path):

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowpolicy.data.collect import FORMAT
+from flowpolicy.data.collect import FORMAT, write_text
+from flowpolicy.data.record import promised_sum, read_record
 from flowpolicy.data.sets import DataSet, find_set
+from flowpolicy.data.storage import storing
 from flowpolicy.data.transfer import DownloadFailed, Progress, fetch, read_page
 from flowpolicy.errors import CorruptFile, InvalidConfig
 from flowpolicy.readers import read_bytes
@@ -38,7 +40,8 @@ def download(
     a SHA-256, may come from a mirror's list (``read_sums``). ``progress(name)`` makes the progress
     of one file.
 
-    Raises ``InvalidConfig`` for a set that no server has or a wrong ``out``, and as ``fetch`` does.
+    Raises ``InvalidConfig`` for a set that no server has or a wrong ``out``, ``CorruptFile`` where
+    a file that is there is not the one of its record, and as ``fetch`` does.
     """
     found = find_set(name, kind)
     if not found.official:
@@ -90,8 +93,20 @@ def _listed(page: str, found: DataSet) -> list[str]:
 
 
 def _one(found: DataSet, url: str, path: Path, promised: str, progress: Progress | None) -> None:
+    there = path.exists()
     arrived = fetch(url, path, promised=promised, progress=progress)
     if path.stem.endswith("-val"):
+        return
+    beside, told = path.with_suffix(".json"), read_record(path)
+    if told is None and beside.exists():
+        return  # it is somebody else's
+    recorded = None if told is None else promised_sum(told, path)
+    if there and recorded not in (None, arrived.sha256):
+        raise CorruptFile(
+            f"{path}: its SHA-256 is {arrived.sha256}, and the record beside it promises "
+            f"{recorded}; delete the file to fetch it again"
+        )
+    if there and told is not None:
         return
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -101,16 +116,7 @@ def _one(found: DataSet, url: str, path: Path, promised: str, progress: Progress
         "url": url,
         "files": {path.name: {"sha256": arrived.sha256, "bytes": arrived.bytes}},
     }
-    _write_beside(path, json.dumps(record, indent=1) + "\n")
-
-
-def _write_beside(path: Path, text: str) -> None:
-    final = path.with_suffix(".json")
-    if final.exists():  # of the file that was there before, or of the one we have just fetched
-        return
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, final)
+    temporary = beside.with_name(f".{beside.name}.{os.getpid()}.tmp")
+    with storing(beside):
+        write_text(temporary, json.dumps(record, indent=1) + "\n")
+        os.replace(temporary, beside)
