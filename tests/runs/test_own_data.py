@@ -1,6 +1,7 @@
 """A data set by its path as a task: trained on, found again, its units undone at the end."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_changed_file_is_read_again(tmp_path: Path):
     write_own_npz(tmp_path / "a.npz", actions=np.full((30, 2), 9.0))
     with pytest.raises(InvalidData, match=r"a\.npz: action must lie"):
         task.dataset()
+
+
+def test_a_folder_is_read_again_where_a_file_in_it_was_changed(tmp_path: Path):
+    """In place: neither the folder's size nor its own time changes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    write_own_npz(folder / "a.npz", rewards=np.zeros(30, np.float32))
+    before = os.stat(folder)
+    task = OwnData(str(folder))
+    assert not task.dataset().rows.reward.any()
+    assert task.dataset() is task.dataset()
+    write_own_npz(folder / "a.npz", rewards=np.ones(30, np.float32))
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert task.dataset().rows.reward.all()
 
 
 def test_the_command_trains_offline_on_one_s_own_rows(tmp_path: Path):

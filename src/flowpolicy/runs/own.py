@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +101,20 @@ class OwnData:
         return env if units.change_nothing else InUnits(env, units)
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Size and time of change of ``path``; another when the file is."""
-    status = os.stat(path) if os.path.exists(path) else None
-    return (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def stamp(path: str) -> Stamp:
+    """Names, sizes and times of change of the file ``path``, or of all files in that folder;
+    another when a file is.
+    """
+    files = [Path(path), *sorted(Path(path).rglob("*"))]
+    found = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(task: OwnData, stamp: tuple[int, int]) -> Dataset:
+def _load(task: OwnData, stamp: Stamp) -> Dataset:
     del stamp
     if task._sharded:
         return first_of(shard_files(task.path), task.read)
