@@ -153,6 +153,22 @@ def test_costs_are_read_strictly(tmp_path):
     (run / "costs.csv").write_text(",".join(costs.COLUMNS) + "\nown,many,1,1,1,cpu\n")
     with pytest.raises(CorruptFile, match="many"):
         costs.read_costs(run)
+    for line, says in (("0,1,1", "nfe must be above 0, got 0"), ("1,1,-2.0", "ms_p99 must")):
+        (run / "costs.csv").write_text(",".join(costs.COLUMNS) + f"\nown,{line},200,cpu\n")
+        with pytest.raises(CorruptFile, match=f"line 2: {says}"):
+            costs.read_costs(run)
+
+
+def test_the_cost_of_a_method_is_the_median_over_its_runs(tmp_path):
+    """One run on a busy machine does not decide; other devices are not mixed in."""
+    times = (("cpu", 0.5), ("H200", 9.0), ("cpu", 0.3), ("cpu", 0.2))
+    made = []
+    for seed, (device, ms) in enumerate(times):
+        made.append(write_run(tmp_path / str(seed), f"fmq/{TASK}", {seed: [0.5]}))
+        line = f"own,32,{ms},{2 * ms},200,{device}"
+        (made[-1] / "costs.csv").write_text(",".join(costs.COLUMNS) + f"\n{line}\n")
+    found = costs.cost_of(compared(*made).cells[0])
+    assert found[:4] == (32, 0.3, 0.6, "cpu")
 
 
 def test_modes_are_counted_by_where_actions_lie():
