@@ -90,6 +90,14 @@ def test_runs_of_one_name_with_other_settings_are_other_methods(tmp_path):
     assert compared([tmp_path / "0.1", tmp_path / "task2"]).methods == ("mini/fmq",)
 
 
+def test_how_many_checkpoints_stay_makes_no_other_method(tmp_path):
+    """Nor how often one is written: the seeds are of one method."""
+    kept = {"keep": 9, "keep_best": False, "checkpoint_every": 7}
+    one = write_run(tmp_path / "a", f"mini/fmq/{TASK1}", {0: [0.5]})
+    two = write_run(tmp_path / "b", f"mini/fmq/{TASK1}", {1: [0.7]}, settings=kept)
+    assert compared([one, two]).methods == ("mini/fmq",)
+
+
 def test_other_timing_is_never_pooled(tmp_path):
     for seed, timing in enumerate(("pre", "post")):
         task = {"part": "ogbench", "task": TASK1, "timing": timing}

@@ -17,7 +17,7 @@ from flowpolicy.train.folder import OWN
 
 _SHOWN = {"qgbs": "QGBS"}
 # What decides neither the method nor its budget.
-_INCIDENTAL = {"seeds", "evaluation", "block", "checkpoint_every"}
+_INCIDENTAL = {"seeds", "evaluation", "block", "checkpoint_every", "keep", "keep_best"}
 
 
 @dataclasses.dataclass(frozen=True)
