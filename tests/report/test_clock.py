@@ -120,6 +120,16 @@ def test_seconds_stand_beside_steps_and_never_reached_is_censored(tmp_path):
     assert (row["seconds"], row["seeds_side_by_side"]) == (round(offline + 10.0), 1)
 
 
+@pytest.mark.parametrize("seeds", [None, 3])
+def test_seeds_that_are_no_list_count_as_one(tmp_path, seeds):
+    """A configuration that somebody altered."""
+    path = _tell(tmp_path / "a")
+    record = json.loads((path / "config.json").read_text())
+    record["config"]["seeds"] = seeds
+    (path / "config.json").write_text(json.dumps(record))
+    assert {row.together for row in compared(path).waiting()} == {1}
+
+
 def test_seeds_side_by_side_share_the_seconds_of_all(tmp_path):
     """Two seeds in one run: their evaluations are taken out together, and the table says two."""
     path = _tell(tmp_path / "a", seeds=(3, 4), rates=(0.7, 0.2, 0.6, 0.9))

@@ -88,7 +88,7 @@ def waiting(
     curves = online_curves(parts)
     clocks = {run.path: training_clock(run) for run in cell.runs}
     known = [clocks[cell.origin[seed].path] for seed in curves]
-    together = max(len(run.settings.get("seeds", [0])) for run in cell.runs)
+    together = max(_side_by_side(run) for run in cell.runs)
     rows = []
     for threshold in thresholds if curves else ():
         steps = passage(curves, threshold)
@@ -97,6 +97,12 @@ def waiting(
                     _offline(known), together)
         )  # fmt: skip
     return tuple(rows)
+
+
+def _side_by_side(run: RunFiles) -> int:
+    """Seeds of a run; one where its configuration lists none."""
+    seeds = run.settings.get("seeds")
+    return len(seeds) if isinstance(seeds, list) else 1
 
 
 def _seconds(
