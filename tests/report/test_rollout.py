@@ -5,6 +5,7 @@ import pytest
 
 from flowpolicy.envs.base import Step
 from flowpolicy.errors import InvalidData
+from flowpolicy.report.material import Rollout
 from flowpolicy.report.rollout import record_examples, record_rollout, trace_flow
 
 
@@ -111,6 +112,18 @@ def test_an_environment_that_does_not_repeat_itself_is_told_of():
     assert "ended differently" in rollout.note
     assert rollout.length == 6
     assert not rollout.success
+    why = "the first success among the episodes tried (environment seeds 0)"
+    assert f"{why}; played again for recording, it was not solved in 6 steps." in rollout.sentence
+
+
+def test_the_sentence_says_why_this_episode_by_what_was_tried():
+    """Whatever the recording came to; a failure among successes is not the only kind."""
+    forgot = Rollout(1, 9, 4, -3.0, (1, 3), ())
+    assert "none of the episodes tried" in forgot.sentence
+    assert "played again for recording, it was solved at step 4 of 9" in forgot.sentence
+    failure = Rollout(1, 9, None, -9.0, (1, 3), (3,))
+    assert "the first failure among the episodes tried" in failure.sentence
+    assert failure.sentence.endswith("; not solved in 9 steps.")
 
 
 def test_each_episode_gets_a_fresh_session():

@@ -38,15 +38,17 @@ class Rollout:
 
     @property
     def sentence(self) -> str:
-        """Which episode this is, and why this one."""
-        seeds = ", ".join(str(s) for s in self.tried)
+        """Which episode this is, why this one, and how it ended when it was recorded."""
+        tried = f"the episodes tried (environment seeds {', '.join(map(str, self.tried))})"
+        chosen = self.seed in self.solved
+        why = f"the first {'success' if chosen else 'failure'} among {tried}"
+        if not self.solved:
+            why = f"none of {tried} was solved, and it has the highest return of them"
+        end = f"not solved in {self.length} steps"
         if self.success:
-            why = f"the first success among the episodes tried (environment seeds {seeds})"
             end = f"solved at step {self.success_step} of {self.length}"
-        else:
-            why = f"none of the episodes tried (environment seeds {seeds}) was solved"
-            end = f"not solved in {self.length} steps; it has the highest return of them"
-        return f"Episode with environment seed {self.seed}: {why}; {end}."
+        again = "" if chosen == self.success else "played again for recording, it was "
+        return f"Episode with environment seed {self.seed}: {why}; {again}{end}."
 
 
 @dataclasses.dataclass(frozen=True)
