@@ -27,7 +27,8 @@ def bars(rows: Sequence[Result], looks: Looks) -> Figure:
     """Final success of every method, a panel a task, with 95 % intervals."""
     tasks = sorted({row.task for row in rows})
     with style.styled():
-        figure = style.new_figure(8.4, 0.7 + len(rows) * 0.28 + 0.35 * len(tasks))
+        height = 0.7 + len(rows) * _row_height([r.method for r in rows]) + 0.35 * len(tasks)
+        figure = style.new_figure(style.WIDTH, height)
         heights = [sum(row.task == task for row in rows) + 0.6 for task in tasks]
         grid = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, height_ratios=heights)
         for axes, task in zip(grid[:, 0], tasks, strict=True):
@@ -42,7 +43,8 @@ def bars(rows: Sequence[Result], looks: Looks) -> Figure:
 def overall(rows: Sequence[Aggregate], looks: Looks) -> Figure:
     """Interquartile mean and plain mean over all runs and tasks, with 95 % bootstrap intervals."""
     with style.styled():
-        figure = style.new_figure(8.4, 1.0 + 0.3 * len(rows))
+        height = 1.0 + len(rows) * _row_height([row.method for row in rows])
+        figure = style.new_figure(style.WIDTH, height)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for y, row in enumerate(rows):
             for axes, value, interval in (
@@ -70,7 +72,9 @@ def success_against_cost(rows: Sequence[tuple[Result, Cost]], looks: Looks) -> F
     if not tasks:
         return None
     with style.styled():
-        figure = style.new_figure(8.4, 0.4 + 2.6 * len(tasks))
+        methods = list(dict.fromkeys(row.method for row, _ in known))
+        height = 0.4 + 2.6 * len(tasks) + style.legend_room(methods)
+        figure = style.new_figure(style.WIDTH, height)
         grid = figure.subplots(len(tasks), 2, squeeze=False, sharey=True)
         for (left, right), task in zip(grid, tasks, strict=True):
             mine = [(row, cost) for row, cost in known if row.task == task]
@@ -78,8 +82,7 @@ def success_against_cost(rows: Sequence[tuple[Result, Cost]], looks: Looks) -> F
             _cost_panel(right, [(r, c.ms_p50) for r, c in mine], looks)
             left.set(title=task, ylabel="success rate", xlabel="NFE a chunk")
             right.set_xlabel("milliseconds a chunk (p50)")
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+        style.legend_below(figure, methods)
     return figure
 
 
@@ -90,14 +93,23 @@ def profiles(
 ) -> Figure:
     """Performance profiles: the share of runs x tasks above each success rate."""
     with style.styled():
-        figure = style.new_figure(6.4, 3.2)
+        figure = style.new_figure(style.WIDTH, 3.2 + style.legend_room(list(shares)))
         axes = figure.add_subplot()
+        every = max(1, len(levels) // 6)
         for method, share in shares.items():
-            colour, dashes, _ = looks[method]
-            axes.step(levels, share, where="post", color=colour, linestyle=dashes, label=method)
+            colour, dashes, marker = looks[method]
+            axes.step(
+                levels, share, where="post", color=colour, linestyle=dashes, label=method,
+                marker=marker, markersize=4.5, markevery=every,
+            )  # fmt: skip
         axes.set(xlabel="success rate", ylabel="share of runs above", ylim=(-0.02, 1.02))
-        axes.legend(loc="best")
+        style.legend_below(figure, list(shares))
     return figure
+
+
+def _row_height(names: Sequence[str]) -> float:
+    """Inches from one row to the next, where names stand on the left."""
+    return 0.12 + 0.17 * style.lines_of(names)
 
 
 def _interval(axes: Axes, y: int, value: float, low: float, high: float, colour: str) -> None:
@@ -106,7 +118,7 @@ def _interval(axes: Axes, y: int, value: float, low: float, high: float, colour:
 
 
 def _labelled(axes: Axes, names: Sequence[str], title: str) -> None:
-    axes.set_yticks(range(len(names)), names, color=style.INK)
+    axes.set_yticks(range(len(names)), [style.wrapped(name) for name in names], color=style.INK)
     axes.set(xlim=(-0.02, 1.02), title=title)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -124,8 +136,9 @@ def _cost_panel(
     if not known:
         return
     low, high = _span([x for _, x in known])
-    axes.set_xlim(low, high)
-    for (row, _), x in zip(known, _beside([x for _, x in known], high / low), strict=True):
+    placed = _beside([x for _, x in known], high / low)
+    axes.set_xlim(low, max(high, 1.1 * max(placed)))
+    for (row, _), x in zip(known, placed, strict=True):
         bar = [[row.mean - row.interval.low], [row.interval.high - row.mean]]
         colour, _, marker = looks[row.method]
         axes.errorbar(x, row.mean, bar, fmt=marker, color=colour, capsize=4, label=row.method)

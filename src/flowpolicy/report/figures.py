@@ -44,8 +44,8 @@ def learning_curve(curves: Mapping[str, Sequence[PhaseCurve]]) -> Figure:
     """
     phases = [p for p in STEP_UNIT if any(c.phase == p for cs in curves.values() for c in cs)]
     with style.styled():
-        rows = -(-len(curves) // 3) if len(curves) > 1 else 0  # of the legend
-        figure = style.new_figure(8.4, 3.5 + 0.2 * rows)
+        named = list(curves) if len(curves) > 1 else []
+        figure = style.new_figure(style.WIDTH, 3.5 + style.legend_room(named))
         style.close_panels(figure)
         ratios = [1 if p == "offline" and len(phases) == 2 else 2.6 for p in phases]
         grid = figure.add_gridspec(1, max(1, len(phases)), width_ratios=ratios or [1], wspace=0)
@@ -60,8 +60,7 @@ def learning_curve(curves: Mapping[str, Sequence[PhaseCurve]]) -> Figure:
                 # The left spine is the divider between the phases.
                 axes.spines["left"].set(color=style.INK, linewidth=1.4, linestyle=(0, (4, 3)))
                 axes.tick_params(axis="y", left=False, labelleft=False)
-        if first is not None and len(curves) > 1:
-            _legend_below(figure, figure.axes[-1])
+        style.legend_below(figure, named)
     return figure
 
 
@@ -211,9 +210,3 @@ def _frame(axes: Axes, picture: FlowPicture, title: str, limit: float) -> None:
     axes.set_xlabel(picture.labels[0])
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
