@@ -124,12 +124,13 @@ class Policy:
         """The chunk for one observation, (horizon, action_size), in the units of the actions it was
         trained on (``action_units``): [-1, 1] unless the data say otherwise.
 
-        Successive calls draw fresh noise. Raises ``InvalidData`` for a wrong shape, or a value
-        that is not finite.
+        Successive calls draw fresh noise; the array is the caller's to change. Raises
+        ``InvalidData`` for a wrong shape, or a value that is not finite.
         """
         chunk, self._memory = self._actor(self._calls, self._checked(obs), self._memory)
         self._calls += 1
-        chunk = chunk.reshape(self.horizon, self.action_size)
+        # A copy: what an actor returns may be its memory, or JAX's and read-only.
+        chunk = np.array(chunk).reshape(self.horizon, self.action_size)
         return chunk if self._units is None else self._units.to_robot(chunk)
 
     def reset(self) -> None:
@@ -209,7 +210,7 @@ class Session:
 
 def _check(name: str, value: Any, shape: Any) -> np.ndarray:
     try:
-        array = np.asarray(value, np.float32)
+        array = np.array(value, np.float32)  # a copy: a memory may keep it
     except (TypeError, ValueError):
         raise InvalidData(f"{name} must be numbers of shape {tuple(shape)}") from None
     if array.shape != tuple(shape):
