@@ -170,8 +170,8 @@ class RunFolder:
         """Adds a line to ``evaluations.csv``, which starts with the names of its columns."""
         path = self.path / "evaluations.csv"
         scored = row.score is not None
-        if scored and path.exists():  # one from before there were scores goes on as it is
-            scored = _log(path).startswith(",".join(SCORED).encode())
+        if scored and (told := _whole(path)):  # one from before there were scores goes on as it is
+            scored = told.startswith(",".join(SCORED).encode())
         columns = SCORED if scored else COLUMNS
         self._append_row("evaluations.csv", columns, row.cells()[: len(columns)])
 
@@ -181,9 +181,12 @@ class RunFolder:
         self._append_row("costs.csv", names, dataclasses.astuple(row))
 
     def _append_row(self, name: str, columns: tuple[str, ...], cells: tuple[Any, ...]) -> None:
+        """Adds a line; one before it that a kill cut off makes room, or both would be lost."""
+        told = _whole(self.path / name)
+        durable.cut(self.path / name, len(told))
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        if not (self.path / name).exists():
+        if not told:
             writer.writerow(columns)
         writer.writerow(cells)
         self._append(name, buffer.getvalue())
@@ -259,7 +262,8 @@ class RunFolder:
     def evaluations(self) -> list[EvaluationRow]:
         """All lines of ``evaluations.csv``."""
         path = self.path / "evaluations.csv"
-        if not path.exists():
+        begun = _log(path) if path.exists() else b""
+        if ",".join(SCORED).encode().startswith(begun):  # not even the names of the columns yet
             return []
         return [row for _, row in read_rows(path, EvaluationRow, SCORED, optional=1)[0]]
 
@@ -323,6 +327,12 @@ def _without_sum(record: dict[str, Any]) -> dict[str, Any]:
 
 def _log(path: Path) -> bytes:
     return read_bytes(path, Limits().table_bytes)
+
+
+def _whole(path: Path) -> bytes:
+    """A log up to the end of its last line that was written to its end; empty where there is none."""
+    data = _log(path) if path.exists() else b""
+    return data[: data.rfind(b"\n") + 1]
 
 
 def blank(config: AgentConfig, spec: Spec, seeds: int, online: bool) -> Trained:
