@@ -1,5 +1,6 @@
 """What a policy gives and takes is the caller's, and where an episode begins, on both back ends."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,3 +46,23 @@ def test_arrays_are_the_caller_s_own(streaming, backend):
         np.testing.assert_array_equal(action, other.act(OBS + number))
         action *= 100
         buffer[:] = 1e6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_episode_begins_with_a_session_and_with_a_reset(streaming, packaged, seen, backend):
+    """Of the policy too: nothing of the chunk before is played, nothing is remembered."""
+    policy, other = (fp.Policy.load(packaged, backend=backend) for _ in range(2))
+    session = policy.session()
+    np.testing.assert_array_equal(session(seen[0]), other.act(seen[0])[0])
+    policy.reset()
+    after = other.act(seen[1])
+    for action in after:
+        np.testing.assert_array_equal(session(seen[1]), action)
+    policy = fp.Policy.load(streaming, backend=backend)
+    before = policy._memory
+    for _ in range(2):
+        session = policy.session()
+        kept = [np.asarray(x) for x in jax.tree.leaves(policy._memory)]
+        for x, wanted in zip(kept, jax.tree.leaves(before), strict=True):
+            np.testing.assert_array_equal(x, wanted)
+        session(OBS)

@@ -57,6 +57,7 @@ class Policy:
         self.obs_shape, self.action_size = actor.obs_shape, actor.action_size
         self.horizon = actor.horizon
         self._actor, self._memory, self._calls = actor, actor.memory(), 0
+        self._episode = 0
 
     @classmethod
     def load(
@@ -134,8 +135,11 @@ class Policy:
         return chunk if self._units is None else self._units.to_robot(chunk)
 
     def reset(self) -> None:
-        """Forgets the episode: the memory becomes that before a first observation."""
+        """Forgets the episode: the memory becomes that before a first observation, and the rest
+        of a session's chunk is dropped.
+        """
         self._memory = self._actor.memory()
+        self._episode += 1
 
     def warm_up(self) -> float:
         """Compiles, so that no later call waits for it; returns the seconds it took."""
@@ -147,13 +151,14 @@ class Policy:
         """One action a call: a chunk is planned when due.
 
         ``execute_horizon`` actions of each chunk are executed before the next is planned; the
-        whole chunk where it is None, as in training.
+        whole chunk where it is None, as in training. It begins an episode; one may run at a time.
         """
         wanted = self.horizon if execute_horizon is None else execute_horizon
         if not 1 <= wanted <= self.horizon:
             raise InvalidConfig(
                 f"execute_horizon must be in 1 .. {self.horizon} (the chunk), got {wanted}"
             )
+        self.reset()
         return Session(self, wanted)
 
     def stream(self, observe: Callable[[], Any]) -> Iterator[np.ndarray]:
@@ -190,21 +195,20 @@ class Session:
     def __init__(self, policy: Policy, execute_horizon: int) -> None:
         """Nothing is planned yet."""
         self._policy, self._execute = policy, execute_horizon
-        self._chunk: np.ndarray | None = None
-        self._used = 0
+        self._left: list[np.ndarray] = []
+        self._episode = policy._episode
 
     def __call__(self, obs: Any) -> np.ndarray:
         """The next action, (action_size,). Every observation is checked, also unused ones."""
-        if self._chunk is None or self._used == self._execute:
-            self._chunk, self._used = self._policy.act(obs), 0
+        if not self._left or self._episode != self._policy._episode:
+            self._left = list(self._policy.act(obs)[: self._execute])
+            self._episode = self._policy._episode
         else:
             self._policy._checked(obs)
-        self._used += 1
-        return self._chunk[self._used - 1]
+        return self._left.pop(0)
 
     def reset(self) -> None:
         """A new episode: the rest of the chunk is dropped."""
-        self._chunk = None
         self._policy.reset()
 
 
