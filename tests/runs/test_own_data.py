@@ -12,11 +12,13 @@ from data.own_files import write_own_npz
 from flowpolicy import parts
 from flowpolicy.cli import main
 from flowpolicy.data.actions import ActionMinMax
+from flowpolicy.data.chunk import Views, shorter_returns, whole_chunks
 from flowpolicy.deploy.units import ActionUnits
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.envs.units import InUnits
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
-from flowpolicy.nets import MLPVelocity
+from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity
+from flowpolicy.refine import BestOfN
 from flowpolicy.runs import OwnData, PointMassTask
 
 TINY = [
@@ -111,6 +113,27 @@ def test_a_folder_is_read_again_where_a_file_in_it_was_changed(tmp_path: Path):
     write_own_npz(folder / "a.npz", rewards=np.ones(30, np.float32))
     os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert task.dataset().rows.reward.all()
+
+
+def test_a_critic_that_no_chunk_would_teach_is_refused(tmp_path: Path):
+    """Trajectories of 4 rows whose last one is dropped: what clones, or counts shorter returns, is
+    trained on them, and what wants whole chunks of 4 would never learn a value.
+    """
+    rows = np.random.default_rng(0).uniform(-1, 1, (80, 2)).astype(np.float32)
+    last = np.arange(80) % 4 == 3
+    np.savez(tmp_path / "a.npz", observations=rows, actions=rows, terminals=last)
+    data = fp.load_data(tmp_path / "a.npz")
+    net, critic = MLPFlow(width=8, depth=1), MLPCritic(width=8, depth=1)
+    how = {"phases": [fp.Offline(2)], "batch": 8, "block": 2}
+
+    def fmq(chunk: int, ends: Views) -> fp.FMQ:
+        return fp.FMQ(chunk=chunk, ends=ends, actor=net, critic=critic, bootstrap=BestOfN(2))
+
+    with pytest.raises(InvalidConfig, match=r"have 4 rows of a trajectory, .* has 3:"):
+        fp.train(fmq(4, whole_chunks), data, out=tmp_path / "refused", **how)
+    assert not (tmp_path / "refused").exists()
+    for i, agent in enumerate((fmq(3, whole_chunks), fmq(4, shorter_returns), fp.BC(4, actor=net))):
+        fp.train(agent, data, out=tmp_path / f"{i}", **how)
 
 
 def test_the_command_trains_offline_on_one_s_own_rows(tmp_path: Path):

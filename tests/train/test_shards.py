@@ -94,6 +94,19 @@ def test_files_on_the_host(whole, task, tmp_path):
         np.testing.assert_allclose(np.float64(ours), np.float64(theirs), atol=1e-5)
 
 
+def test_files_that_would_be_left_out_are_told(task, tmp_path):
+    """A block is of one file, whatever is to be trained on within it; so is a chunk's online."""
+    often = dataclasses.replace(task, rotate=9)
+    with pytest.raises(InvalidConfig, match=r"rotate must be at least 10, .* got 9"):
+        train(tmp_path / "r", task=often, **PLAN)
+    online = {**PLAN, "phases": (fp.Offline(8), fp.Online(24, updates_per_step=20))}
+    with pytest.raises(InvalidConfig, match=r"rotate must be at least 40, .* got 15"):
+        train(tmp_path / "r", task=task, **online)
+    assert not (tmp_path / "r").exists()
+    short = {**PLAN, "phases": (fp.Offline(9),)}
+    train(tmp_path / "r", task=often, **short)  # one block, of nine updates
+
+
 def test_other_files_are_told_apart(whole, task, tmp_path):
     """By names and sizes of all of them; actions are not fitted to one of many."""
     with pytest.raises(Stopped):

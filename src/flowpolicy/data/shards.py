@@ -85,6 +85,15 @@ class Shards:
         self._ahead: Ahead[int, Dataset] = Ahead(self._read, self._following)
         self._present: tuple[int, Dataset] | None = None
 
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self._files)
+
+    @property
+    def every(self) -> int:
+        """Updates that belong to one file before the next one's."""
+        return self._every
+
     def number(self, update: int) -> int:
         """Which file belongs to ``update``, counted from 0."""
         return update // self._every % len(self._files)

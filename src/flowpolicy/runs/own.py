@@ -36,7 +36,7 @@ class OwnData:
     """A filter key of the file, as in mask/train (HDF5)."""
     rotate: int = 1_000
     """Updates after which the next file of a folder of npz files is trained on, from the next block
-    of updates on. Normalisers are fitted to the first file alone."""
+    of updates on; at least ``run.block``. Normalisers are fitted to the first file alone."""
     world: Any = None
     """A task whose environment is played; its actions are in the data's units. None trains
     offline and evaluates nothing."""
