@@ -40,7 +40,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """
     if not folder.is_dir():
         raise MissingData(f"there is no folder {folder}")
-    hashes = _hashes(folder)
+    hashes = read_manifest(folder)
     for name in sorted(set(os.listdir(folder)) - set(hashes) - {MANIFEST} - _HUB):
         raise CorruptFile(f"{folder / name[:80]} is not in the manifest")
     files = {}
@@ -51,7 +51,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def read_manifest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of the files of a package by name; errors are those of ``read_folder``."""
     path = inside(folder, MANIFEST)
     told = parse_object(read_bytes(path, 2**16), str(path))
     if set(told) != {"format", "sha256"} or not isinstance(told["sha256"], dict):
