@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flowpolicy.envs.base import Env
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow, Plain
+from flowpolicy.report.runfiles import read_run
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
 
@@ -103,6 +105,50 @@ def test_evaluate_measures_and_the_page_shows_episodes_and_cost(
     for row in kept.values():
         assert row["stated"] == "2"
         assert all(0 <= float(row[when]) <= 2 for when in ("before_online", "after_online"))
+
+
+@pytest.fixture
+def copied(runs: list[Path], tmp_path: Path) -> fp.Run:
+    """A run to write into, with three episodes at its end, online step 60."""
+    shutil.copytree(runs[0], tmp_path / "run")
+    return fp.Run(tmp_path / "run")
+
+
+def end_of(run: fp.Run, refiner: str = "own") -> tuple[int, float]:
+    """Episodes that the run's table tells of at its end, and their mean return."""
+    found = read_run(run.path).evaluations
+    (row,) = (e for e in found if (e.refiner, e.phase, e.step) == (refiner, "online", 60))
+    return row.episodes, row.reward
+
+
+def test_a_larger_evaluation_adds_the_episodes_that_are_not_told_of(copied: fp.Run) -> None:
+    """The table holds those of the larger one, once; a smaller one adds nothing."""
+    before = copied.evaluations()
+    assert end_of(copied)[0] == 3
+    (row,) = fp.evaluate(copied, episodes=8).rows
+    assert row.episodes == 8
+    assert end_of(copied) == (8, pytest.approx(row.returns, abs=1e-2))
+    *old, new = copied.evaluations()
+    assert (old, new.episodes) == (before, 5)
+    fp.evaluate(copied, episodes=5)
+    assert copied.evaluations() == [*old, new]
+
+
+def test_episodes_of_another_seed_are_told_of_once(copied: fp.Run) -> None:
+    refiner = fp.best_of_n(2)
+    for seed, episodes, told in ((7, 2, 2), (7, 2, 2), (8, 3, 5)):
+        (row,) = fp.evaluate(copied, refiner, episodes=episodes, episode_seed=seed).rows
+        assert end_of(copied, row.refiner)[0] == told
+
+
+def test_what_is_played_elsewhere_is_not_written(copied: fp.Run) -> None:
+    """Neither by an evaluation nor by a sweep: the tables are of the run's own task."""
+    before = {path.name: path.read_bytes() for path in copied.path.iterdir() if path.is_file()}
+    other = WithModes(name="elsewhere")
+    assert fp.evaluate(copied, fp.one_step(), episodes=2, task=other).rows[0].episodes == 2
+    assert len(fp.sweep_refiner(copied, [fp.one_step()], episodes=1, task=other)) == 1
+    after = {path.name: path.read_bytes() for path in copied.path.iterdir() if path.is_file()}
+    assert after == before
 
 
 def test_one_run_is_reported_as_before(runs: list[Path], tmp_path: Path) -> None:

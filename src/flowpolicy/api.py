@@ -34,6 +34,7 @@ from flowpolicy.train.given import as_phases, check_episodes, check_task
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.policy import Policy
+from flowpolicy.train.table import Episodes
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
@@ -195,7 +196,7 @@ class Result:
     """An evaluation: how often the task was solved, and what an action cost.
 
     success:   share of solved episodes over all seeds; interval: its 95 % interval
-    rows:      one per seed, as in ``evaluations.csv``
+    rows:      one per seed, over all its episodes, those told of before among them
     cost:      evaluations of nets per chunk; ``nfe`` is those of the flow's net
     ms_p50, ms_p99: milliseconds from one observation to its chunk, over 200 calls
     """
@@ -228,11 +229,14 @@ def evaluate(
     seeds:   which of the run's seeds; all where None
     episode_seed: what the episodes are drawn from; each agent's own seed where None
     refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
-    task:    where to play; the run's own where None
-    write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``;
-             one that would tell of episodes that are told of already is not added again
+    task:    where to play; the run's own where None. What was played elsewhere is never written:
+             the run's tables are of its own task
+    write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``
 
-    Episodes are the same for every refiner: a function of (seed, index).
+    Episodes are the same for every refiner: a function of (seed, index). Where the table tells of
+    m episodes of this checkpoint and refiner already, they are taken to be the first m, and the
+    line is of the others. Of those drawn from ``episode_seed``, which no line tells, a line is
+    added that differs in more than its seconds from each there is.
     """
     check_episodes(episodes, episode_seed)
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
@@ -240,11 +244,13 @@ def evaluate(
     chosen = _chosen(seeds, config.seeds)
     # Before anything is played: an agent without what the refiner needs is told of here.
     policy = Policy.load(folder.path, refiner=refiner)
-    rows = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
+    played = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
+    rows, write = [one.row() for one in played], write and task is None
     if write:
-        told = set() if episode_seed is not None else {_what(row) for row in folder.evaluations()}
-        for row in rows:
-            if _what(row) not in told:
+        told = folder.evaluations()
+        for one in played:
+            row = one.untold(told) if episode_seed is None else one.unlike(told)
+            if row is not None:
                 folder.append_evaluation(row)
     milliseconds = _latency(policy)
     cost = policy.agent.cost(refiner or config.agent.act)
@@ -264,6 +270,43 @@ def evaluate(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Played:
+    """Episodes of one seed, and what they tell of."""
+
+    seed: int
+    phase: str
+    step: int
+    refiner: str
+    episodes: Episodes
+    task: Task
+
+    def row(self, first: int = 0) -> EvaluationRow:
+        """The line of those from number ``first`` on, with their share of the seconds."""
+        every = self.episodes
+        share = 1 - first / len(every.success)
+        some = dataclasses.replace(
+            every, success=every.success[first:], returns=every.returns[first:],
+            lengths=every.lengths[first:], seconds=share * every.seconds,
+        )  # fmt: skip
+        return scored(some.row(self.seed, self.phase, self.step, self.refiner), self.task)
+
+    def _same(self, told: Sequence[EvaluationRow]) -> list[EvaluationRow]:
+        mine = self.seed, self.phase, self.step, self.refiner
+        return [row for row in told if (row.seed, row.phase, row.step, row.refiner) == mine]
+
+    def untold(self, told: Sequence[EvaluationRow]) -> EvaluationRow | None:
+        """The line of those beyond as many as ``told`` has; None where it has them all."""
+        first = sum(row.episodes for row in self._same(told))
+        return self.row(first) if first < len(self.episodes.success) else None
+
+    def unlike(self, told: Sequence[EvaluationRow]) -> EvaluationRow | None:
+        """The line of all; None where ``told`` has one that differs in its seconds at most."""
+        row = self.row()
+        alike = [dataclasses.replace(other, seconds=row.seconds) for other in self._same(told)]
+        return None if row in alike else row
+
+
 def _play(
     folder: RunFolder,
     config: RunConfig,
@@ -272,8 +315,8 @@ def _play(
     episodes: int,
     seeds: tuple[int, ...],
     episode_seed: int | None,
-) -> list[EvaluationRow]:
-    """One row per seed, from the newest checkpoint."""
+) -> list[_Played]:
+    """One per seed, from the newest checkpoint."""
     trained, meta = folder.load()
     kind = "online" if meta["online"] else "offline"
     step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
@@ -288,15 +331,11 @@ def _play(
         starts = seeds if episode_seed is None else (episode_seed,) * len(seeds)
         played = evaluator(agents, starts, episodes, config.agent.view.chunk)
         return [
-            scored(own_ones.row(s, kind, step, label), task)
-            for s, own_ones in zip(seeds, played, strict=True)
+            _Played(seed, kind, step, label, own_ones, task)
+            for seed, own_ones in zip(seeds, played, strict=True)
         ]
     finally:
         fleet.close()
-
-
-def _what(row: EvaluationRow) -> tuple[Any, ...]:
-    return row.seed, row.phase, row.step, row.refiner
 
 
 def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def sweep_refiner(
     refiners: the six settings of FMQ's page where None
     episodes, seeds, episode_seed, task: as in ``evaluate``; episodes are counted per seed
     write:    whether ``sweep.csv`` and ``sweep.json`` are written into the run's folder, anew after
-              every refiner
+              every refiner; never of another task than the run's own
     told:     is given each row as it comes
 
     Raises what ``evaluate`` raises, before anything is played where it can be known.
@@ -74,7 +74,7 @@ def sweep_refiner(
             write=False,
         )  # fmt: skip
         rows.append(_row(refiner, result))
-        if write:
+        if write and task is None:
             write_sweep(folder.path, rows, _protocol(result, episodes, episode_seed))
         if told is not None:
             told(rows[-1])
