@@ -67,6 +67,16 @@ def toil(length):
                                                             "length": length}]]))  # fmt: skip
 
 
+def idle(outer, inner):
+    """Loops in which nothing is computed, of values without entries."""
+    empty = [F, [0]]
+    body_ = body([empty, empty], [["neg", [0], [1], {}]])
+    for length in (inner, outer):
+        scan = {**SCAN, "body": body_, "length": length}
+        body_ = body([empty, empty], [["scan", [0], [1], scan]])
+    return whole(body_)
+
+
 BIG = [F, [2**20, 2**20]]
 HOSTILE = {
     "unknown step": (one("system", [0], [F, [3]]), "'system' is none of the steps"),
@@ -109,6 +119,13 @@ HOSTILE = {
     "a long loop": (one("scan", [0], [F, [3]], {**SCAN, "length": 2**40}), "turns"),
     "a deep nest": (nested(20), "deep"),
     "toil": (toil(9_000), "multiplications"),
+    "toil without a number": (idle(10_000, 2_000), "multiplications"),
+    "more of the best than there are": (
+        whole(body([[F, [3]], [F, [2**25]], [I, [2**25]]],
+                   [["top", [0], [1, 2], {"axis": 0, "k": 2**25}]])), "are asked for of 3"),
+    "fewer than none": (
+        whole(body([[F, [3]], [F, [0]], [I, [0]]],
+                   [["top", [0], [1, 2], {"axis": 0, "k": -1}]])), "are asked for of 3"),
     "nothing to choose from": (one("cond", [0], [F, [3]], {"branches": []}), "nothing"),
     "a body that gives other things": (
         one("scan", [0], [F, [3]], {**SCAN, "body": body(

@@ -33,6 +33,8 @@ from flowpolicy.errors import CorruptFile
 STEPS, DEPTH, BYTES, WORK = 100_000, 8, 2**30, 2**34
 """Limits: steps in all, bodies within bodies, bytes of a body's values, multiplications a call."""
 
+STEP = 1000
+"""Multiplications that take about as long as a step by itself, however little it computes."""
 _FIELDS = ("inputs", "values", "tensors", "numbers", "steps", "outputs")
 Tensors = Mapping[str, np.ndarray]
 _WRONG = (
@@ -172,7 +174,7 @@ class Body:
 
 def _work(name: Any, ins: Sequence[Kind], outs: Sequence[Kind]) -> int:
     """Multiplications of a step, or entries read and written; not less than there are."""
-    moved = sum(kind.size for kind in (*ins, *outs))
+    moved = STEP + sum(kind.size for kind in (*ins, *outs))
     if name != "dot" or len(ins) != 2:
         return moved
     # (a k) (k b) -> a b: the product of all three sizes is the square of a k b.

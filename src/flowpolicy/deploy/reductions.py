@@ -82,8 +82,9 @@ def _sort(params: Params, ins: Kinds, outs: Kinds) -> Function:
 
 
 def _top(params: Params, ins: Kinds, outs: Kinds) -> Function:
-    del ins
     axis, count, dtype = number(params, "axis"), number(params, "k"), outs[1].numpy
+    if not 0 <= count <= ins[0].shape[axis]:
+        raise CorruptFile(f"{count} are asked for of {ins[0].shape[axis]}")
 
     def top(x: Any) -> Any:
         # Of equals the earlier comes first, as in JAX, which alone tells 0 from -0.
