@@ -101,20 +101,18 @@ class OwnData:
         return env if units.change_nothing else InUnits(env, units)
 
 
-Stamp = tuple[tuple[str, int, int], ...]
-
-
-def stamp(path: str) -> Stamp:
-    """Names, sizes and times of change of the file ``path``, or of all files in that folder;
-    another when a file is.
+def stamp(path: str) -> tuple[int, int]:
+    """Bytes of the file ``path``, or of all files in that folder, and a hash of their names, sizes
+    and times of change; another when a file is.
     """
     files = [Path(path), *sorted(Path(path).rglob("*"))]
     found = [(str(file), file.stat()) for file in files if file.is_file()]
-    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+    told = tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+    return sum(size for _, size, _ in told), hash(told)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(task: OwnData, stamp: Stamp) -> Dataset:
+def _load(task: OwnData, stamp: tuple[int, int]) -> Dataset:
     del stamp
     if task._sharded:
         return first_of(shard_files(task.path), task.read)

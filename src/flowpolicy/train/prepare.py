@@ -82,9 +82,7 @@ def prepare(
         if fleet is not None:
             opened.callback(fleet.close)
         spec = _spec(dataset, fleet if online else None, config.offline_updates)
-        check_random_steps(config, spec)
-        check_rewards(config, rows)
-        _check_chunks(config, spec, rows)
+        _check(config, spec, rows)
         normaliser = _normaliser(config, spec, rows, start)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
@@ -146,6 +144,12 @@ def _dispatched(config: RunConfig, phase: Phase) -> int:
     if isinstance(phase, Online):
         return math.ceil(config.agent.view.chunk * phase.updates_per_step)
     return min(config.block, phase.steps)
+
+
+def _check(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
+    check_random_steps(config, spec)
+    check_rewards(config, rows)
+    _check_chunks(config, spec, rows)
 
 
 def _check_chunks(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
