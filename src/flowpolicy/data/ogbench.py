@@ -261,7 +261,7 @@ def _column(arrays: Mapping[str, np.ndarray], name: str, width: int, *, exact: b
     size = array.shape[1] if array.ndim == 2 else 0
     if size < width or (exact and size != width):
         raise InvalidData(
-            f"{name} has the shape {array.shape} where the task needs {width} entries a row: "
+            f"{name} has {size} entries a row where the task needs {width}: "
             "the file belongs to another environment"
         )
     return array
