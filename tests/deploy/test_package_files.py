@@ -169,6 +169,9 @@ def test_a_program_is_held_to_the_configuration(copy):
         (lambda d: d["body"]["values"][-1].__setitem__(1, [2**21, 2**21]), "at most"),
         (lambda d: d["inputs"].__setitem__(0, "secret"), "other inputs"),
         (lambda d: d["outputs"].__setitem__(0, "other"), "other outputs"),
+        (lambda d: d["inputs"].__setitem__(0, ["key"]), "distinct names"),
+        (lambda d: d["outputs"].__setitem__(0, 3), "distinct names"),
+        (lambda d: d["inputs"].__setitem__(1, "key"), "distinct names"),
         (lambda d: d.__delitem__("body"), "exactly"),
     ):
         before = (copy / "program.json").read_bytes()
@@ -189,6 +192,9 @@ def test_a_program_is_held_to_the_configuration(copy):
         (lambda d: d.__delitem__("online"), "online"),
         (lambda d: d.update(more=1), "more"),
         (lambda d: d.update(chunk=0), "chunk"),
+        (lambda d: d.update(chunk=1), "chunk must be the agent's, 2, got 1|other outputs"),
+        (lambda d: d["action"].update(size=3), r"action\.size must be spec\.action, got 3"),
+        (lambda d: d.update(spec=3), r"action\.size must be spec\.action"),
         (lambda d: d.update(chunk=True), "chunk"),
         (lambda d: d["action"].update(size="2"), "action.size"),
         (lambda d: d.update(observation=[]), "observation"),
@@ -203,6 +209,22 @@ def test_a_configuration_that_does_not_fit_is_refused(copy, change, what):
     """By both back ends, with the file's name."""
     edit(copy, "config.json", change)
     refuses(copy, what)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda d: d.update(agent=5), "agent must be an agent's configuration, got 5"),
+        (lambda d: d.update(agent={"part": "adam"}), "an agent's configuration, got Adam"),
+        (lambda d: d["agent"].update(actor={"part": "adam"}), r"config\.json: agent: "),
+        (lambda d: d.update(refiner=5), r"config\.json: refiner must be one, .* got 5"),
+        (lambda d: d.update(refiner={"part": "minimum"}), r"config\.json: refiner must be one"),
+    ],
+)
+def test_parts_that_cannot_be_an_agent_are_refused(copy, change, what):
+    """By JAX, which builds it."""
+    edit(copy, "config.json", change)
+    refuses(copy, what, backends=("jax",))
 
 
 def test_unknown_parts_are_errors_of_ours(copy):

@@ -98,5 +98,8 @@ def _check(config: dict[str, Any], source: str) -> None:
     for what, value in (("chunk", config["chunk"]), ("action.size", action.get("size"))):
         if type(value) is not int or not 1 <= value <= 2**20:
             raise CorruptFile(f"{source}: {what} must be a whole number above 0")
+    spec = config["spec"]
+    if not isinstance(spec, dict) or spec.get("action") != action["size"]:
+        raise CorruptFile(f"{source}: action.size must be spec.action, got {action['size']}")
     if RECORD in action:
         read_units(action[RECORD], action["size"], source)

@@ -233,6 +233,12 @@ def _same(value: Any, kind: Kind) -> None:
         )
 
 
+def _names(value: Any) -> list[str]:
+    if not all(isinstance(name, str) for name in a_list(value)) or len(set(value)) != len(value):
+        raise CorruptFile(f"inputs and outputs need distinct names, got {str(value)[:60]}")
+    return value
+
+
 FORMAT = 1
 
 
@@ -244,7 +250,7 @@ class Program:
         data = an_object(data, "format", "inputs", "outputs", "body")
         if data["format"] != FORMAT:
             raise CorruptFile(f"format {str(data['format'])[:20]}, this version reads {FORMAT}")
-        self._inputs, self._outputs = a_list(data["inputs"]), a_list(data["outputs"])
+        self._inputs, self._outputs = _names(data["inputs"]), _names(data["outputs"])
         with np.errstate(all="ignore"):
             self._body = Body(data["body"], tensors)
         if (len(self._inputs), len(self._outputs)) != (self._body.inputs, len(self._body.outputs)):

@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from flowpolicy import parts
-from flowpolicy.agents.base import Agent
+from flowpolicy.agents.base import Agent, AgentConfig
+from flowpolicy.deploy.files import CONFIG
 from flowpolicy.deploy.package import Package
-from flowpolicy.errors import CorruptFile, InvalidConfig
+from flowpolicy.errors import CorruptFile, FlowPolicyError, InvalidConfig
 from flowpolicy.nets.product import exactly
 from flowpolicy.refine import Refiner
 from flowpolicy.train.evaluate import own, refined
-from flowpolicy.train.folder import RunFolder, blank
+from flowpolicy.train.folder import RunFolder, Trained, blank
 from flowpolicy.train.given import check_refiner
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.random import Stream, stream_key
@@ -70,15 +71,11 @@ class JaxActor:
         ``CorruptFile`` where tensors and configuration do not belong together; ``InvalidConfig``
         for a refiner that reads what was not packaged.
         """
-        config = package.config
-        agent, spec = parts.decode(config["agent"]), parts.decode(config["spec"])
-        if not isinstance(spec, Spec) or spec.obs != package.obs_shape:
-            raise CorruptFile(f"{package.folder}: config.json tells two shapes of observations")
-        shapes = jax.eval_shape(lambda: blank(agent, spec, 1, bool(config["online"])))
+        agent, spec, packaged = _told(package)
+        shapes = _shapes(package, agent, spec)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes.agents)
-        normaliser = shapes.normaliser if config["normaliser"] else Normaliser(None, None)
+        normaliser = shapes.normaliser if package.config["normaliser"] else Normaliser(None, None)
         state = _filled({"agent": one, "normaliser": normaliser}, package)
-        packaged = None if config["refiner"] is None else parts.decode(config["refiner"])
         return cls(
             state["agent"],
             state["normaliser"],
@@ -121,6 +118,39 @@ def names(state: Any) -> list[str]:
     """The leaves of a pytree by name, as tensors are called in a package."""
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+
+
+def _told(package: Package) -> tuple[AgentConfig, Spec, Refiner | None]:
+    """Agent, problem and refiner, which agree with what else the package says."""
+    file = package.folder / CONFIG
+    agent, spec, refiner = (
+        parts.decode(package.config[name]) for name in ("agent", "spec", "refiner")
+    )
+    if not isinstance(agent, AgentConfig):
+        raise CorruptFile(f"{file}: agent must be an agent's configuration, got {repr(agent)[:80]}")
+    if not isinstance(spec, Spec) or spec.obs != package.obs_shape:
+        raise CorruptFile(f"{file} tells two shapes of observations")
+    if agent.view.chunk != package.horizon:
+        raise CorruptFile(
+            f"{file}: chunk must be the agent's, {agent.view.chunk}, got {package.horizon}"
+        )
+    if refiner is not None:
+        try:
+            check_refiner(refiner)
+        except InvalidConfig as error:
+            raise CorruptFile(f"{file}: {error}") from None
+    return agent, spec, refiner
+
+
+def _shapes(package: Package, agent: AgentConfig, spec: Spec) -> Trained:
+    """The state that the agent would have: shapes alone."""
+    try:
+        return jax.eval_shape(lambda: blank(agent, spec, 1, bool(package.config["online"])))
+    except FlowPolicyError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        # Fields of type Any, such as nets, reach the agent as they are.
+        raise CorruptFile(f"{package.folder / CONFIG}: agent: {error}") from error
 
 
 def _filled(skeleton: Any, package: Package) -> Any:
