@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicy import api, parts, runs
+from flowpolicy.refine import Refiner
 from flowpolicy.report.show import rollout_of
 from flowpolicy.runs.paper import TASKS
 from flowpolicy.train.durable import write as write_durably
@@ -90,15 +91,17 @@ class EvaluateOptions:
     episode_seed: int | None = None
     """Draw the episodes from this seed; from each agent's own if not given."""
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also write rollout.webp into the run's folder, where this machine can draw."""
+    """Also write rollout.webp into the run's folder, an episode of the first of the seeds that were
+    played, where this machine can draw."""
 
 
 def evaluate(arguments: list[str]) -> int:
     """Prints success with its interval, and what an action costs."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="flowpolicy evaluate")
+    refiner = parts.parse(options.refiner) if options.refiner else None
     result = api.evaluate(
         options.run,
-        parts.parse(options.refiner) if options.refiner else None,
+        refiner,
         episodes=options.episodes,
         seeds=options.seeds or None,
         episode_seed=options.episode_seed,
@@ -115,13 +118,14 @@ def evaluate(arguments: list[str]) -> int:
         f"{result.nfe} flow evaluations a chunk; {result.ms_p50:.2f} ms a chunk (p50), "
         f"{result.ms_p99:.2f} ms (p99)"
     )
-    return _video(options.run) if options.video else 0
+    return _video(options.run, refiner, result.rows[0].seed) if options.video else 0
 
 
-def _video(run: Path) -> int:
+def _video(run: Path, refiner: Refiner | None, seed: int) -> int:
     from flowpolicy.report.scenes import animation  # draws; the other commands need not
 
-    rollout = rollout_of(RunFolder(run))
+    folder = RunFolder(run)
+    rollout = rollout_of(folder, refiner, folder.config().seeds.index(seed))
     if not rollout.frames:
         print("no video: this machine cannot draw (see MUJOCO_GL in the README)")
         return 0

@@ -11,6 +11,7 @@ from flowpolicy.agents.base import Agent
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.make import gripper_path
 from flowpolicy.errors import InvalidConfig, MissingData
+from flowpolicy.refine import Refiner
 from flowpolicy.report.material import FlowPicture, Material, Rollout
 from flowpolicy.report.rollout import Act, record_rollout, trace_flow
 from flowpolicy.train.folder import RunFolder
@@ -39,21 +40,28 @@ def show(folder: RunFolder) -> Material:
         env.close()
 
 
-def rollout_of(folder: RunFolder) -> Rollout:
-    """An episode of the first seed's policy, a solved one if there is one among the first tries."""
+def rollout_of(folder: RunFolder, refiner: Refiner | None = None, index: int = 0) -> Rollout:
+    """An episode of one seed's policy, a solved one if there is one among the first tries.
+
+    refiner: acts in the place of the agent's own
+    index:   which of the run's seeds, from 0
+    """
     env = folder.config().task.env()
     try:
-        return _rollout(folder, env)
+        return _rollout(folder, env, refiner, index)
     finally:
         env.close()
 
 
-def _rollout(folder: RunFolder, env: Env) -> Rollout:
-    seed = folder.config().seeds[0]
+def _rollout(
+    folder: RunFolder, env: Env, refiner: Refiner | None = None, index: int = 0
+) -> Rollout:
+    seed = folder.config().seeds[index]
     starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]
 
     def begin(episode: int) -> Act:
-        return Policy.load(folder.path, seed=episode).in_box().session()
+        policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=episode)
+        return policy.in_box().session()
 
     return record_rollout(begin, env, seeds=starts, track=tracker(env))
 
