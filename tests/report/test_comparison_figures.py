@@ -1,6 +1,7 @@
 """The pictures of a comparison keep their room and leave nobody out, however many methods."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_names_beside_bars_leave_them_room_and_do_not_touch(long):
         labels = first.get_yticklabels()
         assert [label.get_text().replace("\n", " ") for label in labels] == names
         boxes = [label.get_window_extent() for label in labels]
-        assert all(above.y0 > below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+        assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
 
 
 def test_methods_of_one_cost_stand_inside_the_panel():

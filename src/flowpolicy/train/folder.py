@@ -330,7 +330,7 @@ def _log(path: Path) -> bytes:
 
 
 def _whole(path: Path) -> bytes:
-    """A log up to the end of its last line that was written to its end; empty where there is none."""
+    """A log without a last line that was cut off; empty where there is no whole line."""
     data = _log(path) if path.exists() else b""
     return data[: data.rfind(b"\n") + 1]
 
