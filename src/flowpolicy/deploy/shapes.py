@@ -83,6 +83,8 @@ def _split(params: Params, ins: Kinds, outs: Kinds) -> Function:
     ends = np.cumsum([kind.shape[axis] for kind in outs])
     if ends[-1] != ins[0].shape[axis]:
         raise CorruptFile("the pieces are not the whole")
+    if len(outs) == 1:
+        return lambda x: x
     return lambda x: np.split(x, ends[:-1], axis)
 
 
@@ -90,6 +92,8 @@ def _unstack(params: Params, ins: Kinds, outs: Kinds) -> Function:
     axis = number(params, "axis")
     if len(outs) != ins[0].shape[axis]:
         raise CorruptFile("not as many pieces as there are")
+    if len(outs) == 1:
+        return lambda x: np.squeeze(x, axis)
     return lambda x: tuple(np.moveaxis(x, axis, 0))
 
 
