@@ -13,6 +13,8 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.train import checkpoint
+from flowpolicy.train.folder import RunFolder
+from flowpolicy.train.keeper import Keeper
 
 
 def _tree():
@@ -169,6 +171,19 @@ def test_the_newest_stay_and_a_taken_name_gets_a_number(saved):
     assert checkpoint.read(saved / "step-2.001").meta["who"] == "again"
     checkpoint.save(saved / "step-3", _contents(), keep=1)
     assert [p.name for p in checkpoint.checkpoints(saved)] == ["step-3"]
+
+
+def test_the_newest_best_state_stays_though_an_older_one_has_a_larger_number(tmp_path):
+    """A run that went back comes by a best state at fewer updates than the one it had."""
+    better, again = _contents(success=0.8), _contents(success=0.5)
+    keeper = Keeper(RunFolder(tmp_path), [], keep=1)
+    keeper.save_best("step-000000500", better)
+    keeper.save_best("step-000000450", again)
+    keeper.wait()
+    keeper.close()
+    (path,) = checkpoint.checkpoints(tmp_path / "best")
+    assert path.name == "step-000000450"
+    assert checkpoint.read(path).meta["success"] == 0.5
 
 
 def test_json_is_strict():

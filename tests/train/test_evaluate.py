@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_runs import OFFLINE, QUIET, TINY, fingerprint, train
@@ -13,10 +15,14 @@ from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.refine import BestOfN
-from flowpolicy.train.evaluate import Evaluator, own, refined
+from flowpolicy.train.evaluate import Evaluator, Examiner, own, refined
+from flowpolicy.train.learner import Learner
 from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.random import Stream, episode_seed, stream_key
+from flowpolicy.train.sentinel import Sentinel
+from flowpolicy.train.stop import StopFlag
 from flowpolicy.train.task import RowsOnly
+from flowpolicy.train.watch import Silent
 
 
 class Telling(PointMass):
@@ -143,6 +149,57 @@ def test_refiners_are_evaluated_beside_the_agent_and_change_nothing(tmp_path):
     ways = ["own", *(parts.describe(r) for r in refiners)]
     assert labels == 2 * ways
     assert fingerprint(one) == fingerprint(two)
+
+
+def test_a_seed_that_diverged_is_evaluated_beside_one_that_did_not(tmp_path):
+    """Actions that are not finite freeze the seed and are 0 from then on; the other's episodes are
+    what they were. A frozen seed with finite actions plays on."""
+    run = train(tmp_path / "r", seeds=(3, 5), phases=OFFLINE, evaluation=QUIET)
+    trained, _ = run.load()
+    spoil = lambda x: x.at[1].set(jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    actor = jax.tree.map(spoil, trained.agents.actor)
+    spoiled = eqx.tree_at(lambda agents: agents.actor, trained.agents, actor)
+    config = run.config()
+    sentinel = Sentinel(config, config.guard, None, folder=run, watch=Silent(), attempt=0)
+
+    class Strict(Telling):
+        def step(self, action):
+            assert np.isfinite(action).all()
+            return super().step(action)
+
+    examiner = Examiner(Local(Strict), config, trained.normaliser, run)
+
+    def rows(agents):
+        learner = Learner.__new__(Learner)  # what an evaluation asks of one, and no more
+        learner.agents, learner.sentinel, learner.normaliser = agents, sentinel, trained.normaliser
+        told = examiner(learner, "offline", 20, 2, Silent(), StopFlag())
+        return [(row.seed, row.returns) for row in told]
+
+    sound = rows(trained.agents)
+    assert not sentinel.frozen
+    assert rows(spoiled)[0] == sound[0]
+    assert list(sentinel.frozen) == [1]
+    assert "actions are not finite" in sentinel.frozen[1]
+    assert rows(spoiled)[0] == sound[0]
+    assert rows(trained.agents) == sound
+
+
+def test_looking_at_frames_resets_an_environment_once():
+    """Which fields are bytes is seen in an episode; asking again must not end one that goes on."""
+    begun = []
+
+    class Seeing(PointMass):
+        obs_shape = (4, 4, 3)
+
+        def reset(self, seed):
+            begun.append(seed)
+            super().reset(seed)
+            return np.zeros((4, 4, 3), np.uint8)
+
+    fleet = Local(Seeing)
+    assert fleet.shape() == fleet.shape()
+    fleet.reset({0: 7})
+    assert begun == [0, 7]
 
 
 def test_a_refiner_is_evaluated_once():

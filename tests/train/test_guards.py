@@ -208,6 +208,7 @@ def test_planted_a_reward_that_is_not_finite(tmp_path):
     samples = np.flatnonzero(~np.isfinite(found.batch.reward)).tolist()
     assert f"reward of sample {samples[0]}" in found.meta["verdict"]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.agent))
+    assert found.precision == "float32"
     after, metrics, faults = reproduction.reproduce(path)
     assert Fault.DATA in faults
     assert Fault.LOSS in faults
@@ -216,6 +217,22 @@ def test_planted_a_reward_that_is_not_finite(tmp_path):
         *(jax.tree.leaves(x.critic.online.model) for x in (after, found.agent)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_reproduction_has_the_run_s_precision(tmp_path, monkeypatch):
+    """Products are asked for as they were in training, and not as the process has it."""
+    planted(tmp_path, rows(reward=reward([77], np.nan)), precision="bfloat16")
+    (path,) = reproduction.written(fp.Run(tmp_path / "r"))
+    found, asked = reproduction.load(path), []
+    real = type(found.agent).update
+
+    def update(self, key, batch):
+        asked.append(jax.config.jax_default_matmul_precision)
+        return real(self, key, batch)
+
+    monkeypatch.setattr(type(found.agent), "update", update)
+    found.again()
+    assert asked == ["bfloat16"]
 
 
 def test_planted_a_discount_above_one(tmp_path):

@@ -137,7 +137,13 @@ def test_fewer_updates_than_steps(tmp_path):
     run = train(tmp_path / "r", phases=phases, evaluation=QUIET, block=1)
     # Before the first row there is nothing to learn from; sums 1.2, 1.8, 2.4, ... of ticks.
     assert run.load()[1]["updates"] == int(10 * 0.6) - int(1 * 0.6)
-    assert [line["updates"] for line in lines(run, "critic/loss")] == [2, 4, 6]
+    assert [line["updates"] for line in lines(run, "critic/loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_online_phase_has_steps():
+    """One of none is left out, and not met after the offline training."""
+    with pytest.raises(InvalidConfig, match=r"env_steps >= 1 .*got 0"):
+        fp.Online(0)
 
 
 def test_the_best_state_goes_by_the_return_where_nothing_succeeds(tmp_path):

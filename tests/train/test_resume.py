@@ -20,6 +20,7 @@ from flowpolicy.train import checkpoint
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import Evaluation
+from flowpolicy.train.resume import _below
 from flowpolicy.train.stop import Stopped
 from flowpolicy.train.watch import Silent
 
@@ -242,6 +243,25 @@ def test_the_rings_come_back_as_they_were(tmp_path, monkeypatch):
     was, now = seen[:2]
     same = jax.tree.map(lambda a, b: a.dtype == b.dtype and np.array_equal(a, b), was, now)
     assert all(jax.tree.leaves(same))
+
+
+def test_a_branch_of_arrays_is_its_own():
+    """Entries of an observation may be called as branches are, or be numbers; a typed key's name
+    has its implementation before it."""
+    names = (
+        "['memory'].count",
+        "key<threefry2x32>:['memory'].key",
+        "['recorded']['0']['obs']['memory']",
+        "['recorded']['1']['obs']['0']",
+        "['blocks']['critic/loss']",
+        "['recorded']['0']['obs']['blocks']",
+    )
+    arrays = {name: np.zeros(1) for name in names}
+    assert set(_below("memory", arrays)) == {".count", "key<threefry2x32>:.key"}
+    assert set(_below("blocks", arrays)) == {"['critic/loss']"}
+    recorded = _below("recorded", arrays)
+    assert set(_below("0", recorded)) == {"['obs']['memory']", "['obs']['blocks']"}
+    assert set(_below("1", recorded)) == {"['obs']['0']"}
 
 
 def test_the_command(whole, tmp_path, capsys):

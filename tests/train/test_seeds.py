@@ -35,12 +35,13 @@ class Uneven:
         return Env()
 
 
-def online(start_after=6):
+def online(updates_per_step=1):
     """All actions are random: a function of (seed, attempt, tick), whatever the agents learned."""
-    return fp.Online(STEPS, start_after=start_after, random_steps=STEPS)
+    return fp.Online(STEPS, updates_per_step, start_after=6, random_steps=STEPS)
 
 
-PHASES = {"phases": (fp.Offline(20), online(), online()), "evaluation": QUIET}
+# In the last a tick has one update and a half, and seeds begin it after different numbers of ticks.
+PHASES = {"phases": (fp.Offline(20), online(), online(0.75)), "evaluation": QUIET}
 
 
 def close(one, other, tolerance):

@@ -12,8 +12,9 @@ import pytest
 from small_runs import OFFLINE, train
 
 import flowpolicy as fp
-from flowpolicy import runs
+from flowpolicy import parts, runs
 from flowpolicy.envs.toy import PointMass
+from flowpolicy.refine import BestOfN
 from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.stop import Stopped, stop_on_signal
 
@@ -93,6 +94,39 @@ def test_a_signal_does_not_wait_for_an_evaluation(tmp_path, every, done):
     assert (meta["position"]["phase"], meta["position"]["done"]) == done
     assert stopped.value.signal == signal.SIGTERM
     assert not list(run.evaluations())
+
+
+class Late(PointMass):
+    """Asks for a stop as the third episode of a process begins."""
+
+    begun = 0
+
+    def reset(self, seed):
+        Late.begun += 1
+        if Late.begun == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().reset(seed)
+
+
+@fp.register("late")
+@dataclasses.dataclass(frozen=True)
+class LateTask(runs.PointMassTask):
+    def env(self):
+        return Late()
+
+
+def test_an_evaluation_that_is_stopped_at_its_second_refiner_is_told_once(tmp_path):
+    """What the agent's own way had played is not written twice by the run that goes on."""
+    evaluation = Evaluation(
+        every=0, final_episodes=2, side_by_side=1, refiners=(BestOfN(2),)
+    )  # fmt: skip
+    with pytest.raises(Stopped):
+        train(tmp_path / "r", phases=OFFLINE, evaluation=evaluation, task=LateTask(rows=300))
+    run = fp.Run(tmp_path / "r")
+    assert not list(run.evaluations())
+    fp.resume(run)
+    told = [(row.refiner, row.episodes) for row in run.evaluations()]
+    assert told == [("own", 2), (parts.describe(BestOfN(2)), 2)]
 
 
 def test_handlers_are_put_back():

@@ -14,6 +14,7 @@ from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig, WorkerFailed
+from flowpolicy.report.runfiles import read_metrics
 from flowpolicy.runs import PointMassTask
 from flowpolicy.train.phases import Evaluation
 
@@ -146,7 +147,9 @@ def test_a_worker_that_dies_once_costs_its_episode(tmp_path):
         phases=(fp.Online(24, start_after=100),),
     )  # fmt: skip
     (event,) = lines(run, "lost")
-    assert event["seed"] == 0
+    assert (event["seed"], event["env_steps"]) == (0, 6)
+    records, _ = read_metrics(run.path / "metrics.jsonl")
+    assert [record["step"] for record in records if "lost" in record] == [6]
     _, meta = run.load()
     # Chunks of two: the death at the seventh step takes the sixth row's follower with it.
     assert meta["cuts"] == [[5]]

@@ -74,6 +74,7 @@ class Local:
         """``make`` gives a new environment."""
         self._make = make
         self._envs: dict[int, Env] = {}
+        self._shape: Shape | None = None
 
     def env(self, i: int) -> Env:
         """The i-th."""
@@ -82,9 +83,12 @@ class Local:
         return self._envs[i]
 
     def shape(self) -> Shape:
-        """What they have in common; the first one is made for it."""
-        env = self.env(0)
-        return Shape(env.name, env.obs_shape, env.action_size, _frames(env))
+        """What they have in common; the first one is made for it, and asked once, because frames
+        are looked at in an episode of their own."""
+        if self._shape is None:
+            env = self.env(0)
+            self._shape = Shape(env.name, env.obs_shape, env.action_size, _frames(env))
+        return self._shape
 
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Observation]:
         """See ``Fleet``."""

@@ -86,17 +86,25 @@ class Examiner:
     ) -> list[EvaluationRow]:
         """``episodes`` episodes of every seed and refiner, one row of ``evaluations.csv`` each.
 
-        Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation.
+        Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation. Rows are written
+        when all are there: an evaluation that is stopped is played again from its beginning.
         """
         seeds, chunk = self._config.seeds, self._config.agent.view.chunk
         rows = []
+
+        def checked(chunks: np.ndarray) -> np.ndarray:
+            if learner.sentinel is None:
+                return chunks
+            flat = chunks.reshape(len(seeds), -1)
+            return learner.sentinel.finite(flat, learner.trained).reshape(chunks.shape)
+
         for label, evaluator in self._evaluators.items():
-            played = evaluator(learner.agents, seeds, episodes, chunk, stop)
+            played = evaluator(learner.agents, seeds, episodes, chunk, stop, checked)
             for seed, own_ones in zip(seeds, played, strict=True):
-                row = scored(own_ones.row(seed, phase, step, label), self._config.task)
-                self._folder.append_evaluation(row)
-                watch.evaluation(row)
-                rows.append(row)
+                rows.append(scored(own_ones.row(seed, phase, step, label), self._config.task))
+        for row in rows:
+            self._folder.append_evaluation(row)
+            watch.evaluation(row)
         return rows
 
 
@@ -122,9 +130,11 @@ class Evaluator:
         episodes: int,
         chunk: int,
         stop: StopFlag | None = None,
+        checked: Callable[[np.ndarray], np.ndarray] = lambda chunks: chunks,
     ) -> list[Episodes]:
         """Plays episodes 0 .. ``episodes`` - 1 of each of ``seeds`` with its own of the stacked
-        ``agents``; ``Halted`` once ``stop`` is set.
+        ``agents``; ``Halted`` once ``stop`` is set. ``checked`` sees actions (seeds,
+        environments, h * action) before they are executed, and says what is.
 
         Each is a function of (agent, seed, index): neither the number of environments nor the
         other episodes change it.
@@ -145,7 +155,7 @@ class Evaluator:
             begun = time.perf_counter()
             obs, keys = table.observations(), table.keys(roots)
             chunks, memory = self._calls[size](agents, keys, obs, memory)
-            chunks = np.asarray(chunks)
+            chunks = checked(np.asarray(chunks))
             calls.append(time.perf_counter() - begun)
             fresh = table.play(chunks.reshape(*table.shape, chunk, -1))
             memory = _reset(memory, blank, fresh)

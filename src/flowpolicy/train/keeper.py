@@ -49,13 +49,16 @@ class Keeper:
         A run that goes on from before the one that is there comes by it again: then it stays.
         """
         self.wait()
-        before = checkpoint.checkpoints(self._folder.best)[-1:]
+        before = checkpoint.checkpoints(self._folder.best)
         path = self._folder.best / checkpoint.free_name(self._folder.best, name)
 
         def work() -> None:
-            if not (before and checkpoint.holds(before[0], contents)):
+            if not (before and checkpoint.holds(before[-1], contents)):
                 durable.make_folder(path.parent)
-                checkpoint.save(path, contents, keep=1)
+                checkpoint.save(path, contents, keep=len(before) + 1)
+                # By hand: a run that went back comes by it at a smaller number than the last one's.
+                for old in before:
+                    checkpoint.discard(old)
 
         self._pending = self._thread.submit(work)
 

@@ -39,6 +39,7 @@ class Position:
     phase: int = 0
     done: int = 0
     evaluated: int = 0
+    ticks: int = 0
 
 
 class Loop:
@@ -131,11 +132,13 @@ class Loop:
 
     def _tick(self, ticker: Ticker, phase: Online, stop: StopFlag) -> None:
         self._secure(math.ceil(ticker.per_tick))
-        metrics = ticker()
+        metrics = ticker(self.at.ticks)
+        self.at.ticks += 1
         self.at.done, self.rings = ticker.done, ticker.rings
         if metrics is not None:
             self.blocks.append(metrics)
-        full = len(self.blocks) * ticker.per_tick >= self.config.block
+        # Ticks that made none are not among them.
+        full = len(self.blocks) * max(ticker.per_tick, 1.0) >= self.config.block
         if self.blocks and (full or self.at.done >= phase.env_steps):
             jax.block_until_ready(self.blocks)
             self.clock.lap("updates")
@@ -179,7 +182,11 @@ class Loop:
             rows_of.append(to_records(rows_of.kind, one, int(count)))
         for i in taken.lost:
             self.episode_lost(i)
-        told = [*taken.ended, *({"seed": self.config.seeds[i], "lost": 1.0} for i in taken.lost)]
+        if self.stepper is None:
+            raise RuntimeError("rows without environments")
+        steps, seeds = self.stepper.env_steps, self.config.seeds
+        lost = [{"seed": seeds[i], "env_steps": int(steps[i]), "lost": 1.0} for i in taken.lost]
+        told = [*taken.ended, *lost]
         if told:
             self.folder.append_metrics({"phase": "online", **line} for line in told)
 

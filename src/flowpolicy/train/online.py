@@ -128,8 +128,8 @@ class Ticker:
         """Environment steps of the slowest seed in this phase."""
         return int(self._stepper.env_steps.min()) - self.first
 
-    def __call__(self) -> Metrics | None:
-        """One tick; the metrics of its updates, if it made any."""
+    def __call__(self, tick: int) -> Metrics | None:
+        """The phase's ``tick``-th, from 0; the metrics of its updates, if it made any."""
         learner, stepper, clock = self._learner, self._stepper, self._clock
         fresh = stepper.begin()
         clock.lap("environment")
@@ -142,7 +142,7 @@ class Ticker:
             chunks = learner.sentinel.checked(chunks, learner.trained)
         chunks = self._randomised(chunks)
         clock.lap("policy")
-        metrics = self._update()
+        metrics = self._update(tick)
         if not self._overlap:
             jax.block_until_ready(learner.agents)
         clock.lap("updates")
@@ -166,12 +166,12 @@ class Ticker:
         uniform = np.stack([random_chunk(seed, int(k), size, attempt) for seed, k in numbered])
         return np.where(early[:, None], uniform, chunks)
 
-    def _update(self) -> Metrics | None:
+    def _update(self, tick: int) -> Metrics | None:
         """Seeds below ``start_after``, or that have made all their steps, keep their agent."""
         steps = self._stepper.env_steps
         alive = (steps - self.first >= max(self._phase.start_after, 1)) & (steps < self._limit)
-        # Seeds that are alive have made as many ticks.
-        tick = int(self._stepper.ticks.max())
+        # By the phase's own ticks, of which seeds that are alive have made all: those of earlier
+        # phases were as many as each seed's episodes asked for.
         count = math.floor((tick + 1) * self.per_tick) - math.floor(tick * self.per_tick)
         if not alive.any() or not count:
             return None

@@ -46,12 +46,12 @@ class Online:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        least = min(self.env_steps, self.start_after, self.random_steps)
+        least = min(self.env_steps - 1, self.start_after, self.random_steps)
         if least < 0 or not 0 < self.updates_per_step < math.inf:
             raise InvalidConfig(
-                "online needs env_steps, start_after, random_steps >= 0 and updates_per_step > 0, "
-                f"got {self.env_steps}, {self.start_after}, {self.random_steps} and "
-                f"{self.updates_per_step}"
+                "online needs env_steps >= 1 (else leave the phase out), start_after and "
+                f"random_steps >= 0 and updates_per_step > 0, got {self.env_steps}, "
+                f"{self.start_after}, {self.random_steps} and {self.updates_per_step}"
             )
 
 

@@ -34,6 +34,7 @@ class Reproduction:
     """One update: the agent, the batch and the key it is made of, and what was said of it.
 
     meta: seed, attempt, updates (its number), online, faults, metrics, bounds, verdict
+    precision: of the run's matrix products, ``RunConfig.precision``
     """
 
     agent: Agent
@@ -41,10 +42,12 @@ class Reproduction:
     key: Key
     guard: Guard
     meta: dict[str, Any]
+    precision: str
 
     def again(self) -> tuple[Agent, Metrics, Fault]:
         """The update, made again; use it within ``flowpolicy.debug()`` to look inside."""
-        agent, metrics = self.agent.update(self.key, self.batch)
+        with jax.default_matmul_precision(self.precision):
+            agent, metrics = self.agent.update(self.key, self.batch)
         bounds = Bounds(*(jnp.float32(x) for x in self.meta["bounds"]))
         agent, metrics, faults = examine(self.guard, bounds, agent, self.batch, metrics)
         return agent, metrics, Fault(int(faults))
@@ -90,7 +93,8 @@ def load(path: str | Path) -> Reproduction:
     agent = jax.tree.map(lambda x: x[0], trained.agents)
     root = stream_key(meta["seed"], Stream.UPDATE, meta["attempt"])
     _, key = jax.random.split(jax.random.fold_in(root, meta["updates"]))
-    return Reproduction(agent, _batch(contents.loop, spec.obs), key, config.guard, meta)
+    batch = _batch(contents.loop, spec.obs)
+    return Reproduction(agent, batch, key, config.guard, meta, config.precision)
 
 
 def reproduce(path: str | Path) -> tuple[Agent, Metrics, Fault]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ def restore(loop: Loop, found: Found) -> list[str]:
     for rows, (_, segments) in zip(loop.journals, found.rows, strict=True):
         journal.cut(rows.folder, rows.kind, segments)
         rows.go_on(segments)
-    loop.at, loop.first = Position(**meta["position"]), meta["first"]
+    # Checkpoints did not tell ticks once, and counted those of all phases.
+    ticks = max((meta["stepper"] or {}).get("ticks", [0]))
+    loop.at, loop.first = Position(**{"ticks": ticks, **meta["position"]}), meta["first"]
     loop.best = tuple(meta["best"])
     loop.clock.restore(meta["clock"])
     loop.cuts = meta["cuts"]
@@ -186,9 +189,9 @@ def restore(loop: Loop, found: Found) -> list[str]:
 
 
 def _below(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of one branch, named from there on."""
-    branch = f"['{name}']"
-    return {key.replace(branch, "", 1): value for key, value in arrays.items() if branch in key}
+    """The arrays of one branch, named from there on; a typed key's name has a word before it."""
+    branch = re.compile(rf"^([^\[]*)\['{re.escape(name)}'\]")
+    return {branch.sub(r"\1", key): value for key, value in arrays.items() if branch.match(key)}
 
 
 def _blocks(arrays: dict[str, np.ndarray]) -> list[Metrics]:

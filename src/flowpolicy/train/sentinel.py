@@ -142,11 +142,21 @@ class Sentinel:
                 )
 
     def checked(self, chunks: np.ndarray, trained: Trained) -> np.ndarray:
-        """Chunks to be executed (seeds, D): zeros for frozen seeds; all must be finite."""
+        """Chunks to collect by (seeds, D): zeros for frozen seeds; all must be finite."""
+        self._meet(chunks, trained)
+        return np.where(self.alive[:, None], chunks, np.float32(0.0))
+
+    def finite(self, chunks: np.ndarray, trained: Trained) -> np.ndarray:
+        """Chunks to evaluate by (seeds, D): those of frozen seeds too, with 0 where they are not
+        finite; all others must be.
+        """
+        self._meet(chunks, trained)
+        return np.where(np.isfinite(chunks), chunks, np.float32(0.0))
+
+    def _meet(self, chunks: np.ndarray, trained: Trained) -> None:
         for i in np.flatnonzero(self.alive & ~np.isfinite(chunks).all(axis=1)):
             why = verdict.cause(Fault.ACTION, trained.agents)
             self._end(int(i), f"the policy's actions are not finite; {why}", again=True)
-        return np.where(self.alive[:, None], chunks, np.float32(0.0))
 
     def read(self, first: np.ndarray, report: Report, trained: Trained, *, online: bool) -> None:
         """A block of updates, each seed's numbered from its ``first``, was made; ``trained`` came
