@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from flowpolicy.agents.cloning import Cloning, fmq_terms
-from flowpolicy.agents.fmq import effective_eta, fmq_loss, guidance, online_metrics
+from flowpolicy.agents.controls import DirectGradient
+from flowpolicy.agents.fmq import effective_eta, fmq_loss, guidance, online_metrics, q_guidance
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import FlowMap
 from flowpolicy.refine import BestOfN
@@ -340,6 +341,14 @@ def test_the_offline_loss_online():
     after, metrics = setup.update(kept, jax.random.key(0), _unteaching())
     assert {"flow/diagonal", "flow/mean_flow"} <= set(metrics)
     assert not np.array_equal(after.actor.model.net.u, kept.actor.model.net.u)
+
+
+@pytest.mark.parametrize("improve", [q_guidance, DirectGradient()])
+def test_eta_0_leaves_the_improvement_out_beside_a_kept_loss(improve):
+    """Only the offline loss is followed: nothing of Q, and nothing that holds on to u_off."""
+    kept = _agent(eta=0.0, keep_offline_loss=0.5, improve=improve)
+    _, metrics = setup.update(kept, jax.random.key(0), _unteaching())
+    assert not any(name.startswith("fmq/") for name in metrics)
 
 
 def test_distance_by_quarters_of_r():

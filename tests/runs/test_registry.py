@@ -199,6 +199,14 @@ def test_environments_that_qam_s_table_lacks_are_refused(env):
         row(env)
 
 
+@pytest.mark.parametrize("name", ["rlpd", "rlpd-ac", "qc-rlpd", "fmq"])
+def test_critics_of_small_runs_end_at_a_rate_of_0(name):
+    """Whether or not there are offline updates before the 10 000 online ones."""
+    config = runs.get(f"mini/{name}/cube-single-task1").config
+    adam = config.agent.critic_optimiser if name == "fmq" else config.agent.optimiser
+    assert adam.hold + adam.anneal == config.offline_updates + 10_000
+
+
 def test_gfp_on_frames_has_its_own_weights():
     """All else is FQL's run on the same frames."""
     ours, theirs = (runs.get(f"{m}/visual-cube-double-task1").config for m in ("gfp", "fql"))

@@ -133,8 +133,9 @@ class FMQ:
     code, or its shorter return (``shorter_returns``). The page does not say."""
     eta: float = 1.0
     """Radius of the trust region on the average velocity (L2, whole chunk). The page gives no
-    number; the released code's adaptive form has 1, its constant form 0.5. With 0 (a control) the
-    policy stays u_off to the bit, whatever ``improve`` is, and only the critic goes on."""
+    number; the released code's adaptive form has 1, its constant form 0.5. With 0 (a control)
+    ``improve`` is left out, whatever it is: the policy stays u_off to the bit, but for
+    ``keep_offline_loss``, and only the critic goes on."""
     beta: float = 0.3
     """Strength of the adaptive factor 1 / (1 + beta delta~); 0 keeps eta constant. The page gives
     no number; the code's value."""
@@ -290,9 +291,11 @@ class FMQAgent(Agent):
             return agent, critic_metrics
 
         def loss(flow: FlowMap) -> tuple[Scalar, Metrics]:
-            total, metrics = config.improve(
-                config, key_guide, flow, reference, critic.online.model, batch
-            )
+            total, metrics = jnp.zeros(()), {}
+            if config.eta:
+                total, metrics = config.improve(
+                    config, key_guide, flow, reference, critic.online.model, batch
+                )
             if config.keep_offline_loss:
                 kept, kept_metrics = self.cloning(key_keep, flow, batch, self.count)
                 total, metrics = total + config.keep_offline_loss * kept, metrics | kept_metrics

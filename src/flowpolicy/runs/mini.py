@@ -44,6 +44,8 @@ from flowpolicy.train.task import Task
 OFFLINE, ONLINE = 5_000, 10_000
 ACTOR = Adam(rate=2e-3, hold=2_500, anneal=2_500, floor=1e-4)
 CRITIC = Adam(hold=11_000, anneal=4_000)
+ALONE = Adam(hold=ONLINE - 4_000, anneal=4_000)
+"""Of a method whose only updates are the online ones."""
 NETS = (MLPFlow, MLPVelocity, MLPOneStep, MLPCritic, MLPValue, MLPInnerValue, MLPGaussian)
 
 MINI = FMQ(eta=0.15, beta=0.0, terms=fmq_terms(0.0, 0.1))
@@ -78,7 +80,7 @@ def optimisers(agent: AgentConfig) -> dict[str, Adam]:
         actor, critic = (dataclasses.replace(x, clip=agent.optimiser.clip) for x in (ACTOR, CRITIC))
         return {"optimiser": actor, "critic_optimiser": critic}
     if isinstance(agent, RLPD):
-        return {"optimiser": CRITIC}
+        return {"optimiser": ALONE}
     if isinstance(agent, BC):
         return {"optimiser": ACTOR}
     return {} if isinstance(agent, Distilled) else {"optimiser": ACTOR, "critic_optimiser": CRITIC}
