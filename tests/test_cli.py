@@ -100,6 +100,8 @@ def test_evaluate_and_report_need_the_folder_alone(
         (["evaluate", "nowhere"], "no run folder nowhere"),
         (["evaluate", "nowhere", "--refiner", "one_stepp"], "one_step"),
         (["report", "nowhere"], "nowhere"),
+        (["list", "fqm"], "or 'fmq'?"),
+        (["list", "best_of_m", "--parts"], "did you mean 'best_of_n'"),
         (["data", "colect"], "collect"),
         (["data", "collect", "cube-singel"], "cube-single"),
         (["data", "info", "nowhere.npz"], "nowhere.npz"),

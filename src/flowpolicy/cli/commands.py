@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicy import api, parts, runs
+from flowpolicy.errors import unknown_name
 from flowpolicy.refine import Refiner
 from flowpolicy.report.show import rollout_of
 from flowpolicy.runs.paper import TASKS
@@ -28,7 +29,10 @@ class ListOptions:
 
 
 def list_runs(arguments: list[str]) -> int:
-    """Prints names and what they are; without a text to match, a line for each family."""
+    """Prints names and what they are; without a text to match, a line for each family.
+
+    Where no name holds the text, ``UnknownName`` says which are near.
+    """
     options = tyro.cli(ListOptions, args=arguments, prog="flowpolicy list")
     console = Console()
     if options.parts:
@@ -38,11 +42,14 @@ def list_runs(arguments: list[str]) -> int:
     else:
         shown = [f for f in runs.families() if not f.name.startswith("mini/")]
         rows = [(f"{f.name}/TASK" if f.tasks else f.name, f.summary) for f in shown]
-    rows = [row for row in rows if options.match in row[0]]
+    found = [row for row in rows if options.match in row[0]]
+    if not found:
+        pieces = {piece for name, _ in rows for piece in (name, *name.split("/"))}
+        raise unknown_name("part" if options.parts else "run", options.match, pieces)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for row in rows:
+    for row in found:
         table.add_row(*row)
     console.print(table)
     if not options.parts and not options.match:
@@ -53,7 +60,7 @@ def list_runs(arguments: list[str]) -> int:
             "flowpolicy list TEXT shows the names that contain TEXT.",
             highlight=False,
         )
-    return 0 if rows else 2
+    return 0
 
 
 def _tasks() -> str:
