@@ -108,3 +108,17 @@ def test_a_package_for_jax_alone(run, tmp_path):
     assert fp.Policy.load(folder).act([0.5, 0.5]).shape == (2, 2)
     with pytest.raises(InvalidConfig, match="without a program"):
         fp.Policy.load(folder, backend="numpy")
+
+
+def test_the_card_is_of_the_checkpoint_that_is_packaged(run, tmp_path, monkeypatch):
+    """Also where the run goes on meanwhile: whatever is loaded later is of more updates."""
+    load, loaded = fp.Run.load, []
+
+    def newer(folder, **how):
+        trained, meta = load(folder, **how)
+        loaded.append(meta["updates"] + len(loaded))
+        return trained, meta | {"updates": loaded[-1]}
+
+    monkeypatch.setattr(fp.Run, "load", newer)
+    config = json.loads((fp.package(run, tmp_path / "p") / "config.json").read_text())
+    assert config["source"]["updates"] == loaded[0] == 20

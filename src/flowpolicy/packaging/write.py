@@ -56,8 +56,11 @@ def package(
     if os.path.lexists(target):
         raise InvalidConfig(f"{target} exists already; choose another folder or remove it")
     check_licence(licence)
-    actor = JaxActor.of_run(folder.path, seed_index, refiner, seed=0)
-    contents = _files(folder, actor, refiner, seed_index, licence, numpy=numpy)
+    # Once: a run that is being trained may have a newer checkpoint a moment later.
+    trained, meta = folder.load()
+    actor = JaxActor.of_trained(folder, trained, seed_index, refiner, seed=0)
+    config = _config(folder, meta, actor, refiner, seed_index)
+    contents = _files(folder, config, actor, licence, numpy=numpy)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     durable.remove(temporary)
     durable.make_folder(temporary)
@@ -74,13 +77,7 @@ def package(
 
 
 def _files(
-    folder: RunFolder,
-    actor: JaxActor,
-    refiner: Refiner | None,
-    seed_index: int,
-    licence: str,
-    *,
-    numpy: bool,
+    folder: RunFolder, config: dict[str, Any], actor: JaxActor, licence: str, *, numpy: bool
 ) -> dict[str, bytes]:
     """The package's files by name."""
     memory = {f"memory.{i}": x for i, x in enumerate(jax.tree.leaves(actor.memory()))}
@@ -90,7 +87,6 @@ def _files(
         data, constants = actor_program(actor)
         contents[package_files.PROGRAM] = to_json(data)
         tensors |= constants
-    config = _config(folder, actor, refiner, seed_index)
     success = _success(folder, config)
     contents[package_files.TENSORS] = safetensors.numpy.save(tensors)
     contents[package_files.CONFIG] = to_json(config)
@@ -120,11 +116,17 @@ def actor_program(actor: JaxActor) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 def _config(
-    folder: RunFolder, actor: JaxActor, refiner: Refiner | None, seed_index: int
+    folder: RunFolder,
+    meta: dict[str, Any],
+    actor: JaxActor,
+    refiner: Refiner | None,
+    seed_index: int,
 ) -> dict[str, Any]:
-    """``config.json``: what loading it needs, what goes in and comes out, where it is from."""
+    """``config.json``: what loading it needs, what goes in and comes out, where it is from.
+
+    ``meta`` is the checkpoint's.
+    """
     config, record = folder.config(), folder.record()
-    _, meta = folder.load()
     return {
         "format": FORMAT,
         "agent": parts.encode(config.agent),

@@ -56,7 +56,13 @@ class JaxActor:
     ) -> "JaxActor":
         """The policy of a run's newest checkpoint."""
         run = RunFolder(folder)
-        trained, _ = run.load()
+        return cls.of_trained(run, run.load()[0], seed_index, refiner, seed)
+
+    @classmethod
+    def of_trained(
+        cls, run: RunFolder, trained: Trained, seed_index: int, refiner: Refiner | None, seed: int
+    ) -> "JaxActor":
+        """The policy of what was loaded of ``run``."""
         count = len(run.config().seeds)
         if not 0 <= seed_index < count:
             raise InvalidConfig(f"seed_index must be in 0 .. {count - 1}, got {seed_index}")
