@@ -373,3 +373,10 @@ def test_values_outside_their_range_are_refused(wrong):
     """The message names the field."""
     with pytest.raises(InvalidConfig, match=next(iter(wrong))):
         setup.config("fmq", **wrong)
+
+
+@pytest.mark.parametrize("field", ["gradient", "aggregate_offline", "aggregate_online"])
+def test_a_critic_that_there_is_not_is_refused(field):
+    """Before the offline phase, also where only the online one would ask for it."""
+    with pytest.raises(InvalidConfig, match=r"fmq: member.index must be in \[0, 2\).*got 2"):
+        setup.config("fmq", **{field: member(2)})

@@ -316,14 +316,16 @@ def test_debug_computes_what_a_compiled_run_does(tmp_path, method):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
-def test_data_and_environment_must_fit(tmp_path):
-    """The message shows both shapes; nothing is written."""
+@pytest.mark.parametrize("phases", [TINY["phases"], OFFLINE])
+def test_data_and_environment_must_fit(tmp_path, phases):
+    """The message shows both shapes, also where the environment is for evaluations alone; nothing
+    is written."""
     data = TINY["task"].dataset()
     wide = jax.tree.map(lambda x: x, data.rows)
     wide = dataclasses.replace(wide, action=np.concatenate([wide.action] * 2, -1))
     other = fp.Dataset.from_rows(wide, {})
     with pytest.raises(InvalidConfig, match=r"differ in .*\(\(2,\), 4\) and \(\(2,\), 2\)"):
-        fp.train(run_config(), other, out=tmp_path / "r")
+        fp.train(dataclasses.replace(run_config(), phases=phases), other, out=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 

@@ -181,7 +181,8 @@ class FMQ:
                 "fmq needs eta, beta and keep_offline_loss to be at least 0, got "
                 f"{self.eta}, {self.beta} and {self.keep_offline_loss}"
             )
-        check_critic("fmq", self.tau, self.ensemble)
+        values = self.gradient, self.aggregate_offline, self.aggregate_online
+        check_critic("fmq", self.tau, self.ensemble, *values)
 
     @property
     def view(self) -> View:

@@ -126,7 +126,7 @@ class FPMD:
             self._require(field, getattr(self, field) >= 1, "at least 1")
         self._require("entropy", math.isfinite(self.entropy), "finite")
         self._require("memory", 0 < self.memory <= 1, "in (0, 1]")
-        check_critic("fpmd", self.tau, self.ensemble)
+        check_critic("fpmd", self.tau, self.ensemble, self.aggregate)
         self._check_terms()
 
     def _check_terms(self) -> None:

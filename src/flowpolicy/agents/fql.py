@@ -93,7 +93,7 @@ class FQL:
             raise InvalidConfig(
                 f"fql needs alpha >= 0 and steps >= 1, got {self.alpha} and {self.steps}"
             )
-        check_critic("fql", self.tau, self.ensemble)
+        check_critic("fql", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -126,7 +126,7 @@ class GFP:
                 "because advantages are divided by it (the released runs have 1e-6 to 0.1), "
                 f"got {self.eta}"
             )
-        check_critic("gfp", self.tau, self.ensemble)
+        check_critic("gfp", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -73,7 +73,7 @@ class IFQL:
                 "ifql needs expectile in (0, 1) and steps >= 1, got "
                 f"{self.expectile} and {self.steps}"
             )
-        check_critic("ifql", self.tau, self.ensemble)
+        check_critic("ifql", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -74,7 +74,7 @@ class MVP:
         """Checks the fields."""
         if self.weight < 0:
             raise InvalidConfig(f"mvp.weight must be at least 0, got {self.weight}")
-        check_critic("mvp", self.tau, self.ensemble)
+        check_critic("mvp", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -158,7 +158,7 @@ class QAM:
                 f"{self.inverse_temperature}: at 0 the critics do not count, and a temperature of "
                 "0 has no law to sample; the paper's values lie between 0.1 and 30"
             )
-        check_critic("qam", self.tau, self.ensemble)
+        check_critic("qam", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -75,7 +75,7 @@ class QC:
         """Checks the fields."""
         if self.steps < 1:
             raise InvalidConfig(f"qc.steps must be at least 1, got {self.steps}")
-        check_critic("qc", self.tau, self.ensemble)
+        check_critic("qc", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

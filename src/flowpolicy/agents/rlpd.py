@@ -75,7 +75,7 @@ class RLPD:
             raise InvalidConfig(
                 f"rlpd needs bc >= 0 and temperature > 0, got {self.bc} and {self.temperature}"
             )
-        check_critic("rlpd", self.tau, self.ensemble)
+        check_critic("rlpd", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

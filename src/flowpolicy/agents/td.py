@@ -10,7 +10,7 @@ from flowpolicy.flows import Flow
 from flowpolicy.nets import Adam, Trainable
 from flowpolicy.refine import Refiner
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Transition, Vector
-from flowpolicy.values import Aggregate, Critic, polyak, td_loss, td_target
+from flowpolicy.values import Aggregate, Critic, member, polyak, td_loss, td_target
 
 CANDIDATES = 1024
 """Candidates that are ranked at a time on a CPU, where the activations of more leave its cache."""
@@ -26,13 +26,20 @@ def states_at_once(refiner: Refiner, states: int) -> int:
     return min(states, max(CANDIDATES // refiner.nfe, 1))
 
 
-def check_critic(name: str, tau: float, ensemble: int) -> None:
-    """Raises ``InvalidConfig`` where tau is not in (0, 1], or there is no critic."""
+def check_critic(name: str, tau: float, ensemble: int, *aggregates: Aggregate) -> None:
+    """Raises ``InvalidConfig`` where tau is not in (0, 1], there is no critic, or one of the
+    ``aggregates`` takes a member that there is not."""
     if not 0 < tau <= 1 or ensemble < 1:
         raise InvalidConfig(
             f"{name} needs tau in (0, 1] (the papers have 0.005) and ensemble >= 1 (2 to 10), got "
             f"{tau} and {ensemble}"
         )
+    for aggregate in aggregates:
+        if isinstance(aggregate, member) and not 0 <= aggregate.index < ensemble:
+            raise InvalidConfig(
+                f"{name}: member.index must be in [0, {ensemble}), one of its ensemble of "
+                f"{ensemble}, got {aggregate.index}"
+            )
 
 
 def stood_still(before: Critic, after: Critic, online: Critic) -> Scalar:

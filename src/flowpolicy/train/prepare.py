@@ -81,7 +81,8 @@ def prepare(
         fleet = _fleet(config, task, hardware, watch) if online or task.playable else None
         if fleet is not None:
             opened.callback(fleet.close)
-        spec = _spec(dataset, fleet if online else None, config.offline_updates)
+        tried = config.evaluation.every or config.evaluation.final_episodes
+        spec = _spec(dataset, fleet if online or tried else None, config.offline_updates)
         _check(config, spec, rows)
         normaliser = _normaliser(config, spec, rows, start)
         like = rows or blank_rows(spec)

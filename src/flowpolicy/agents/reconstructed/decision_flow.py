@@ -122,7 +122,7 @@ class DecisionFlow:
                 "decision_flow.alpha must be above 0 with direction_reward (ours is 1): nothing "
                 f"else holds a reward that grows with the decision's length, got {self.alpha}"
             )
-        check_critic("decision_flow", self.tau, self.ensemble)
+        check_critic("decision_flow", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:

@@ -253,7 +253,7 @@ class SWFP:
                 "previous iterate, where the pull back to it is 0, so that with one update the "
                 "trust region would hold nothing (ours has 50)"
             )
-        check_critic("swfp", self.tau, self.ensemble)
+        check_critic("swfp", self.tau, self.ensemble, self.aggregate)
 
     @property
     def view(self) -> View:
