@@ -101,7 +101,9 @@ OTHERS = (
 
 def test_values_of_another_kind(run, tmp_path):
     """As a user meets them: without the annotations that tests check."""
-    arguments = [[str(run.path) if word == "RUN" else word for word in words] for words, _ in OTHERS]
+    arguments = [
+        [str(run.path) if word == "RUN" else word for word in words] for words, _ in OTHERS
+    ]
     before = contents(run.path)
     done = subprocess.run(
         [sys.executable, "-c", ALONE, json.dumps(arguments), str(run.path)],

@@ -169,7 +169,9 @@ CASES = {
     "argsort": (lambda x: jnp.argsort(x), TIES),
     "sort by two": (lambda x, y, z: lax.sort((x, y, z), num_keys=2), TIES, Y.round(), X),
     "top": (lambda x: lax.top_k(x, 3), TIES),
-    "top of natural numbers": (lambda x: lax.top_k(x, 3), np.array([2, 0, 7, 2**32 - 1], np.uint32)),
+    "top of natural numbers": (
+        lambda x: lax.top_k(x, 3), np.array([2, 0, 7, 2**32 - 1], np.uint32),
+    ),
     "top of whole numbers": (lambda x: lax.top_k(x, 3), np.array([5, -(2**31), 5, 3], np.int32)),
     "top with NaN": (
         lambda x: lax.top_k(x, 4), np.array([1, np.nan, np.inf, -np.inf, np.nan], np.float32),

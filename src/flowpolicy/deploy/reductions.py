@@ -87,8 +87,8 @@ def _top(params: Params, ins: Kinds, outs: Kinds) -> Function:
         raise CorruptFile(f"{count} are asked for of {ins[0].shape[axis]}")
 
     def top(x: Any) -> Any:
-        # Backwards, for no number of an integer type is sure to have a negative. NaN comes first and
-        # of equals the earlier, as in JAX, which alone tells 0 from -0.
+        # Backwards, for not every integer has its negative. NaN comes first and of equals the
+        # earlier, as in JAX, which alone tells 0 from -0.
         upwards = np.argsort(np.flip(x, axis), axis, kind="stable")
         order = (x.shape[axis] - 1 - np.flip(upwards, axis)).take(np.arange(count), axis)
         return np.take_along_axis(x, order, axis), order.astype(dtype)
