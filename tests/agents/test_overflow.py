@@ -5,6 +5,7 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.agents.gfp import advantage_guidance
 from flowpolicy.errors import Diverged
+from flowpolicy.flows import ScaledWeights
 from flowpolicy.nets import MLPCritic, MLPOneStep, MLPVelocity
 from flowpolicy.train.guards import Guard
 from flowpolicy.train.phases import Evaluation
@@ -19,6 +20,9 @@ WEIGHTS = {
     "guidance": advantage_guidance, "eta": 1e-6, "behaviour": VELOCITY,
     "actor": MLPOneStep(width=8, depth=1),
 }  # fmt: skip
+MIRRORED = {
+    "phases": (fp.Online(40, start_after=8),), "weigh": ScaledWeights(temperature=1e-6), "delay": 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -26,10 +30,11 @@ WEIGHTS = {
     [
         ("gfp", WEIGHTS, "weights/mean"),
         ("qam", {"inverse_temperature": 1e38}, "qam/adjoint_largest"),
+        ("fpmd", MIRRORED, "weights/mean"),
     ],
 )
 def test_a_run_that_overflows_ends_as_diverged(tmp_path, name, fields, metric):
-    """Before its 30 updates are done, ten bad ones in a row having been allowed; the verdict names
+    """Before its updates are done, ten bad ones in a row having been allowed; the verdict names
     what overflowed, the run's state keeps it, and no resumption goes on."""
     said = rf"\d+ more in a row: .*{metric}.* not finite.*overflow"
     with pytest.raises(Diverged, match=said) as caught:

@@ -20,6 +20,7 @@ from flowpolicy.data.collect import collect, collected
 from flowpolicy.data.npz import read_npz, sha256
 from flowpolicy.data.sets import SETS
 from flowpolicy.errors import InvalidConfig, UnknownName
+from flowpolicy.runs.episodes import in_order
 from flowpolicy.simulators import gymnasium_with_ogbench
 
 
@@ -113,6 +114,15 @@ def test_skipping_work_changes_no_bit(kind: str):
     assert set(quick) == set(plain) >= {"button_states"}
     for name, array in plain.items():
         np.testing.assert_array_equal(quick[name], array)
+
+
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path):
+    """By name, before anything is made; once it waited for nobody for ever."""
+    with pytest.raises(InvalidConfig, match=r"workers must be at least 1.*got -1"):
+        collect("pointmaze-medium", 10, tmp_path / "out" / "x.npz", workers=-1)
+    with pytest.raises(InvalidConfig, match=r"workers.*got -2"), in_order(abs, -2):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def _drawn(draw: Callable[[], Any]) -> Any:

@@ -61,6 +61,7 @@ def collect(
     """
     wanted = collected(name, kind)
     out, episode_steps = Path(out), episode_steps or wanted.steps
+    check_workers(workers)
     plan = _plan(rows, out, seed, episode_steps, overwrite)
     workers = min(workers or _cores(), len(plan))
     with storing(out):
@@ -82,6 +83,12 @@ def collect(
         with storing(out):
             _put(Path(folder), plan, record, out)
     return record
+
+
+def check_workers(workers: int | None) -> None:
+    """Raises ``InvalidConfig`` unless there is a number of processes, or None is asked for."""
+    if workers is not None and workers < 1:
+        raise InvalidConfig(f"workers must be at least 1, or not given: one a core; got {workers}")
 
 
 def collected(name: str, kind: str = "") -> DataSet:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from flowpolicy.data.collect import check_workers
 from flowpolicy.errors import InvalidConfig
 
 E = TypeVar("E")
@@ -23,6 +24,7 @@ def in_order(play: Callable[[int], E], workers: int | None) -> Iterator[Iterator
 
     workers: processes, one a core where None; with 1 the caller's own. ``play`` must be picklable.
     """
+    check_workers(workers)
     workers = workers or _cores()
     if workers == 1:
         yield (play(index) for index in range(sys.maxsize))
