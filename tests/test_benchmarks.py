@@ -1,5 +1,6 @@
 """The benchmarks' formula for floating-point operations, and how they time and judge."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -18,6 +19,9 @@ from benchmarks import (
     pace,
     precision,
     pusht,
+    qam_gradients,
+    swfp_memory,
+    theory,
 )
 
 import flowpolicy as fp
@@ -170,6 +174,44 @@ def test_costs_of_checkpoints_are_measured(tmp_path: Path, monkeypatch: pytest.M
     assert found["state_mb"] > 30
     assert min(found["blocking_ms"].values()) > 0
     assert found["restore_ms"]["min"] > 0
+
+
+@pytest.mark.slow
+def test_theory_is_learned(tmp_path: Path) -> None:
+    """In 300 updates roughly: every case has its rows, and QAM and FPMD are on their way from the
+    behaviour's mean to the tilted one's. The lean adjoint's error falls with the steps."""
+    theory.main(["--updates", "300", "--out", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    rows = json.loads(path.read_text())["rows"]
+    apart = {(row["case"], row["what"]): row["apart"] for row in rows}
+    assert len(apart) == len(rows)
+    for case in ("QAM, Q linear", "QAM, Q quadratic", "FPMD, weighted flow matching"):
+        (row,) = (r for r in rows if (r["case"], r["what"]) == (case, "mean"))
+        assert row["apart"] < 0.5 * abs(row["proved"] - theory.MEAN)
+    few, many = (apart[f"lean adjoint, {n} steps", "entry"] for n in (10, 1000))
+    assert many < 0.1 * few
+    assert apart["GFP, eta 0, and normalised FQL", "largest gap"] < 1e-4
+
+
+@pytest.mark.slow
+def test_gradients_of_qam_and_of_its_control_are_told(tmp_path: Path) -> None:
+    """A row for each velocity, loss and number of steps; all numbers are above 0."""
+    qam_gradients.main(["--seeds", "0", "--updates", "5", "--out", str(tmp_path)])
+    (path,) = tmp_path.glob("*.csv")
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    assert len(rows) == 4 * len(qam_gradients.STEPS)
+    assert all(0 < float(r["low"]) <= float(r["median"]) <= float(r["high"]) for r in rows)
+
+
+@pytest.mark.slow
+def test_memory_of_blocks_and_of_the_whole_cascade(tmp_path: Path) -> None:
+    """Back-propagation through more blocks keeps more; a block's own gradient hardly does."""
+    swfp_memory.main(["--counts", "2", "10", "--repeats", "1", "--out", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    rows = json.loads(path.read_text())["rows"]
+    temp = {(row["blocks"], row["loss"]): row["temp_mib"] for row in rows}
+    assert temp[10, "end to end"] > 3 * temp[2, "end to end"]
+    assert temp[10, "stepwise"] < 1.2 * temp[2, "stepwise"]
 
 
 @pytest.mark.slow
