@@ -14,7 +14,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD, SFP, Agent
-    from flowpolicy.api import Result, Run, compare, debug, evaluate, report, resume, train
+    from flowpolicy.api import Run, compare, debug, report, resume, train
     from flowpolicy.data.actions import ActionMeanStd as action_mean_std
     from flowpolicy.data.actions import ActionMinMax as action_min_max
     from flowpolicy.data.collect import collect
@@ -22,6 +22,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.data.own import load_data
     from flowpolicy.deploy.units import action_units
     from flowpolicy.errors import FlowPolicyError
+    from flowpolicy.evaluation import Result, evaluate
     from flowpolicy.existing import distil
     from flowpolicy.packaging.write import package
     from flowpolicy.parts import register
@@ -116,7 +117,7 @@ _HOMES = {
     "OwnData": ("flowpolicy.runs", "OwnData"),
     "Policy": ("flowpolicy.train.policy", "Policy"),
     "PushT": ("flowpolicy.runs", "PushT"),
-    "Result": ("flowpolicy.api", "Result"),
+    "Result": ("flowpolicy.evaluation", "Result"),
     "RoboMimic": ("flowpolicy.runs", "RoboMimic"),
     "Run": ("flowpolicy.api", "Run"),
     "RunConfig": ("flowpolicy.train.phases", "RunConfig"),
@@ -131,7 +132,7 @@ _HOMES = {
     "debug": ("flowpolicy.api", "debug"),
     "diagnose": ("flowpolicy.studies", "diagnose"),
     "distil": ("flowpolicy.existing", "distil"),
-    "evaluate": ("flowpolicy.api", "evaluate"),
+    "evaluate": ("flowpolicy.evaluation", "evaluate"),
     "load_data": ("flowpolicy.data.own", "load_data"),
     "one_step": ("flowpolicy.refine", "OneStep"),
     "package": ("flowpolicy.packaging.write", "package"),

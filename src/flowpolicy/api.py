@@ -1,4 +1,4 @@
-"""The Python interface: train, evaluate, report, debug."""
+"""The Python interface: train, resume, compare, report, debug."""
 
 import contextlib
 import dataclasses
@@ -6,35 +6,27 @@ import importlib.metadata
 import platform
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from flowpolicy import parts, runs
 from flowpolicy.agents.base import AgentConfig
 from flowpolicy.data.dataset import Dataset
-from flowpolicy.envs.fleet import Local
 from flowpolicy.errors import InvalidConfig, unknown_name
-from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.material import Material
 from flowpolicy.report.methods import gather
 from flowpolicy.report.runfiles import read_run
 from flowpolicy.report.show import show
-from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
-from flowpolicy.train.evaluate import Evaluator, own, refined, scored
-from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
-from flowpolicy.train.given import as_phases, check_episodes, check_task
+from flowpolicy.train.folder import RunFolder
+from flowpolicy.train.given import as_phases, check_task
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
-from flowpolicy.train.policy import Policy
-from flowpolicy.train.table import Episodes
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.train.watch import Watch
 
@@ -189,175 +181,6 @@ def _command(name: str, changes: dict[str, Any]) -> str:
             continue
         words += [f"--{flag}", value if isinstance(value, str) else parts.describe(value)]
     return shlex.join(words)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """An evaluation: how often the task was solved, and what an action cost.
-
-    success:   share of solved episodes over all seeds; interval: its 95 % interval
-    rows:      one per seed, over all its episodes, those told of before among them
-    cost:      evaluations of nets per chunk; ``nfe`` is those of the flow's net
-    ms_p50, ms_p99: milliseconds from one observation to its chunk, over 200 calls
-    """
-
-    success: float
-    interval: Interval
-    rows: tuple[EvaluationRow, ...]
-    cost: Cost
-    ms_p50: float
-    ms_p99: float
-
-    @property
-    def nfe(self) -> int:
-        """Evaluations of the flow's net per chunk."""
-        return self.cost.policy
-
-
-def evaluate(
-    run: Run | str | Path,
-    refiner: Refiner | None = None,
-    *,
-    episodes: int = 50,
-    seeds: Sequence[int] | None = None,
-    episode_seed: int | None = None,
-    task: Task | None = None,
-    write: bool = True,
-) -> Result:
-    """Plays ``episodes`` episodes with seeds of a run's newest checkpoint.
-
-    seeds:   which of the run's seeds; all where None
-    episode_seed: what the episodes are drawn from; each agent's own seed where None
-    refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
-    task:    where to play; the run's own where None. What was played elsewhere is never written:
-             the run's tables are of its own task
-    write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``
-
-    Episodes are the same for every refiner: a function of (seed, index). Where the table tells of
-    m episodes of this checkpoint and refiner already, they are taken to be the first m, and the
-    line is of the others. Of those drawn from ``episode_seed``, which no line tells, a line is
-    added that differs in more than its seconds from each there is.
-    """
-    check_episodes(episodes, episode_seed)
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    config = folder.config()
-    chosen = _chosen(seeds, config.seeds)
-    # Before anything is played: an agent without what the refiner needs is told of here.
-    policy = Policy.load(folder.path, refiner=refiner)
-    played = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
-    rows, write = [one.row() for one in played], write and task is None
-    if write:
-        told = folder.evaluations()
-        for one in played:
-            row = one.untold(told) if episode_seed is None else one.unlike(told)
-            if row is not None:
-                folder.append_evaluation(row)
-    milliseconds = _latency(policy)
-    cost = policy.agent.cost(refiner or config.agent.act)
-    p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
-    if write:
-        label, device = rows[0].refiner, jax.devices()[0].device_kind
-        times = round(p50, 4), round(p99, 4), len(milliseconds)
-        folder.append_cost(CostRow(label, cost.policy, *times, device))
-    counts = np.asarray([round(row.success * row.episodes) for row in rows])
-    return Result(
-        success=float(np.mean([row.success for row in rows])),
-        interval=success_interval(counts, np.full(len(rows), episodes), np.random.default_rng(0)),
-        rows=tuple(rows),
-        cost=cost,
-        ms_p50=p50,
-        ms_p99=p99,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Played:
-    """Episodes of one seed, and what they tell of."""
-
-    seed: int
-    phase: str
-    step: int
-    refiner: str
-    episodes: Episodes
-    task: Task
-
-    def row(self, first: int = 0) -> EvaluationRow:
-        """The line of those from number ``first`` on, with their share of the seconds."""
-        every = self.episodes
-        share = 1 - first / len(every.success)
-        some = dataclasses.replace(
-            every, success=every.success[first:], returns=every.returns[first:],
-            lengths=every.lengths[first:], seconds=share * every.seconds,
-        )  # fmt: skip
-        return scored(some.row(self.seed, self.phase, self.step, self.refiner), self.task)
-
-    def _same(self, told: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-        mine = self.seed, self.phase, self.step, self.refiner
-        return [row for row in told if (row.seed, row.phase, row.step, row.refiner) == mine]
-
-    def untold(self, told: Sequence[EvaluationRow]) -> EvaluationRow | None:
-        """The line of those beyond as many as ``told`` has; None where it has them all."""
-        first = sum(row.episodes for row in self._same(told))
-        return self.row(first) if first < len(self.episodes.success) else None
-
-    def unlike(self, told: Sequence[EvaluationRow]) -> EvaluationRow | None:
-        """The line of all; None where ``told`` has one that differs in its seconds at most."""
-        row = self.row()
-        alike = [dataclasses.replace(other, seconds=row.seconds) for other in self._same(told)]
-        return None if row in alike else row
-
-
-def _play(
-    folder: RunFolder,
-    config: RunConfig,
-    refiner: Refiner | None,
-    task: Task,
-    episodes: int,
-    seeds: tuple[int, ...],
-    episode_seed: int | None,
-) -> list[_Played]:
-    """One per seed, from the newest checkpoint."""
-    trained, meta = folder.load()
-    kind = "online" if meta["online"] else "offline"
-    step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
-    label = OWN if refiner is None else parts.describe(refiner)
-    fleet = Local(task.env)
-    try:
-        choose = own if refiner is None else refined(refiner)
-        size = min(config.evaluation.side_by_side, episodes)
-        evaluator = Evaluator(choose, trained.normaliser, fleet, range(max(size, len(seeds))))
-        which = np.asarray([config.seeds.index(seed) for seed in seeds])
-        agents = jax.tree.map(lambda x: x[which], trained.agents)
-        starts = seeds if episode_seed is None else (episode_seed,) * len(seeds)
-        played = evaluator(agents, starts, episodes, config.agent.view.chunk)
-        return [
-            _Played(seed, kind, step, label, own_ones, task)
-            for seed, own_ones in zip(seeds, played, strict=True)
-        ]
-    finally:
-        fleet.close()
-
-
-def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, ...]:
-    for seed in seeds or ():
-        if seed not in known:
-            raise InvalidConfig(f"seeds must be among the run's, {known}, got {seed}")
-    if seeds and len(set(seeds)) != len(seeds):
-        raise InvalidConfig(f"seeds must be distinct, got {tuple(seeds)}")
-    return tuple(seeds) if seeds else known
-
-
-def _latency(policy: Policy, calls: int = 200) -> np.ndarray:
-    policy.warm_up()
-    obs = jax.tree.map(
-        lambda s: np.zeros(s, np.float32), policy.obs_shape, is_leaf=lambda x: isinstance(x, tuple)
-    )
-    times = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        policy.act(obs)
-        times.append(1e3 * (time.perf_counter() - began))
-    return np.asarray(times)
 
 
 def compare(*groups: AnyRun | Sequence[AnyRun]) -> Comparison:

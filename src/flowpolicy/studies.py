@@ -11,10 +11,11 @@ import numpy as np
 
 from flowpolicy import parts
 from flowpolicy.agents.base import Agent
-from flowpolicy.api import Result, Run, evaluate
+from flowpolicy.api import Run
 from flowpolicy.data.chunk import View
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.errors import InvalidConfig, MissingData
+from flowpolicy.evaluation import Result, evaluate
 from flowpolicy.flows import FlowMap
 from flowpolicy.refine import (
     QGBS,
@@ -247,7 +248,7 @@ def _played(subject: _Subject, row: Acting, task: Task, episodes: int) -> Acting
 def _check(refiners: Sequence[Refiner], etas: Sequence[float], states: int, episodes: int) -> None:
     _check_refiners(refiners)
     if not etas or not all(0 < eta < math.inf for eta in etas):
-        raise InvalidConfig(f"etas must be finite, above 0, and at least one, got {tuple(etas)}")
+        raise InvalidConfig(f"etas must be above 0 and finite, and at least one, got {tuple(etas)}")
     if states < 2 or episodes < 0:
         raise InvalidConfig(f"need states >= 2 and episodes >= 0, got {states} and {episodes}")
 

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from flowpolicy import api, parts, runs
+from flowpolicy import api, evaluation, parts, runs
 from flowpolicy.errors import unknown_name
 from flowpolicy.refine import Refiner
 from flowpolicy.report.show import rollout_of
@@ -106,7 +106,7 @@ def evaluate(arguments: list[str]) -> int:
     """Prints success with its interval, and what an action costs."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="flowpolicy evaluate")
     refiner = parts.parse(options.refiner) if options.refiner else None
-    result = api.evaluate(
+    result = evaluation.evaluate(
         options.run,
         refiner,
         episodes=options.episodes,
