@@ -122,4 +122,4 @@ def test_values_of_another_kind(run, tmp_path):
 def test_radii_that_are_none(eta, run, capsys):
     """Before anything is computed."""
     assert main(["diagnose", str(run.path), "--etas", "0.1", eta]) == 2
-    assert "etas must be finite, above 0" in " ".join("".join(capsys.readouterr()).split())
+    assert "etas must be above 0 and finite" in " ".join("".join(capsys.readouterr()).split())
