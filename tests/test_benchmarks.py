@@ -23,6 +23,7 @@ from benchmarks import (
     swfp_memory,
     theory,
 )
+from benchmarks.yardsticks import fpmd as yardstick
 
 import flowpolicy as fp
 from flowpolicy import parts, runs
@@ -201,6 +202,18 @@ def test_gradients_of_qam_and_of_its_control_are_told(tmp_path: Path) -> None:
     rows = list(csv.DictReader(path.open(encoding="utf-8")))
     assert len(rows) == 4 * len(qam_gradients.STEPS)
     assert all(0 < float(r["low"]) <= float(r["median"]) <= float(r["high"]) for r in rows)
+
+
+def test_the_yardstick_s_rows_are_those_of_the_recorded_runs(tmp_path: Path) -> None:
+    """What the table of FPMD beside SAC rests on can be made again of what is kept."""
+    kept = sorted((measure.RESULTS / "online").iterdir())
+    yardstick.main([*map(str, kept), "--results", str(tmp_path)])
+    made, recorded = (
+        sorted((folder / "yardstick_fpmd.csv").read_text(encoding="utf-8").splitlines())
+        for folder in (tmp_path, measure.RESULTS)
+    )
+    assert len(made) == 21
+    assert made == recorded
 
 
 @pytest.mark.slow
