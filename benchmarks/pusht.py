@@ -1,11 +1,12 @@
 """Streaming against chunks on Push-T: ``python -m benchmarks.pusht``; needs the extra pusht.
 
-SFP with and without the gain and with a latent, and a chunk flow policy of 10 Euler steps with the
-same trunk, batches and updates, clone demonstrations of the scripted finger (collected where they
-are missing). Measured: success, the share of the outline covered at best, the time to the first
-action; and the same where the finger is put ``PUSH`` pixels aside before every 40th action, when
-all look at it again. Actions are positions, as in SFP's released code; with ``--aims`` they are
-what the script told the finger (``PushT.positions``). A finished training is not run again.
+SFP with and without the gain, with a latent, and of one observation (as the chunk flow) for two,
+and a chunk flow policy of 10 Euler steps with the same trunk, batches and updates, clone
+demonstrations of the scripted finger (collected where they are missing). Measured: success, the
+share of the outline covered at best, the time to the first action; and the same where the finger is
+put ``PUSH`` pixels aside before every 40th action, when all look at it again. Actions are
+positions, as in SFP's released code; with ``--aims`` they are what the script told the finger
+(``PushT.positions``). A finished training is not run again.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def policies() -> dict[str, AgentConfig]:
     return {
         "sfp": sfp,
         "sfp, gain 0": dataclasses.replace(sfp, tube=Stabilised(0.1, 0.0)),  # pyright: ignore
+        "sfp, one observation": dataclasses.replace(sfp, history=1),  # pyright: ignore
         "sfp, latent": latent,
         "chunk flow": dataclasses.replace(chunks, terms=flow_matching_terms(), actor=TRUNK),
     }
