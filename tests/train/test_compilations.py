@@ -119,10 +119,10 @@ def test_a_tick_reads_two_arrays_from_the_device(tmp_path, monkeypatch):
             reads.append(x.shape)
         return made(x, *arguments, **options)
 
-    def ticking(self):
+    def ticking(self, number):
         within.append(True)
         try:
-            return tick(self)
+            return tick(self, number)
         finally:
             within.clear()
 
