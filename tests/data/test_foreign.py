@@ -42,11 +42,15 @@ HDF5: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda f: [f["data"].pop(n) for n in list(f["data"])],
         "no demonstration",
     ),
-    "no env_args": (lambda f: f["data"].attrs.pop("env_args"), "env_args of data is missing"),
     "env_args that are numbers": (lambda f: f["data"].attrs.create("env_args", 3), "must be text"),
     "env_args that are no JSON": (lambda f: f["data"].attrs.create("env_args", "{"), "env_args"),
     "no actions": (lambda f: _group(f).pop("actions"), "demo_1/actions is missing"),
-    "no rewards": (lambda f: _group(f).pop("rewards"), "demo_1/rewards is missing"),
+    "rewards of some alone": (lambda f: _group(f).pop("rewards"), "demo_1/rewards is missing"),
+    "dones of some alone": (lambda f: _group(f).pop("dones"), "demo_1/dones is missing"),
+    "soft links to nothing": (
+        lambda f: [_replace(f[f"data/demo_{i}"], "rewards", h5py.SoftLink("/x")) for i in range(3)],
+        "demo_0/rewards is a link",
+    ),
     "no observations": (lambda f: _group(f).pop("obs"), "demo_1/obs is missing"),
     "a field less": (lambda f: _group(f)["obs"].pop("object"), "obs/object is missing"),
     "actions that are a group": (

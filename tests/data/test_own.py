@@ -12,6 +12,7 @@ import pytest
 from data.own_files import LENGTHS, write_hdf5, write_lerobot, write_own_npz
 from flowpolicy.data import own
 from flowpolicy.data.actions import ActionMeanStd, ActionMinMax
+from flowpolicy.data.check import examine
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.own import convert, kind, load_data
 from flowpolicy.deploy.units import RECORD, ActionUnits
@@ -194,3 +195,24 @@ def test_an_npz_without_rewards_is_for_cloning(tmp_path: Path):
     assert not data.rows.reward.any()
     assert not data.rows.terminated.any()
     assert data.info["missing"] == ["rewards", "masks", "next_observations"]
+
+
+def test_an_hdf5_of_actions_and_observations_is_for_cloning(tmp_path: Path):
+    """No rewards, no dones, no env_args: zeros, time-outs, and ``data check`` says so."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.hdf5"
+    rows = write_hdf5(path)
+    with h5py.File(path, "a") as file:
+        del file["data"].attrs["env_args"]
+        for demo in file["data"].values():
+            del demo["rewards"], demo["dones"]
+    data = load_data(path)
+    np.testing.assert_array_equal(data.rows.action, rows["action"].astype(np.float32))
+    np.testing.assert_array_equal(data.rows.ended, rows["last"])
+    assert not data.rows.reward.any()
+    assert not data.rows.terminated.any()
+    assert (data.info["missing"], data.info["env_args"]) == (["rewards", "dones"], {})
+    found, _ = examine(path)
+    assert found.sound
+    assert "it has no rewards: every reward is 0" in found.remarks
+    assert "it has no dones: no row terminates" in found.remarks

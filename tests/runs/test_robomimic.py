@@ -57,6 +57,11 @@ def test_rows_are_joined_in_the_papers_order_and_cost_one_a_step(tmp_path: Path)
         writer.append(can(4, 0))
     with pytest.raises(InvalidData, match="must be 'PickPlaceCan' for can, got 'Lift'"):
         task.env()
+    with writing(path, {}) as writer:
+        writer.append(can(4, 0))
+    assert len(task.dataset()) == 4
+    with pytest.raises(InvalidData, match=r"a\.hdf5: data has no attribute env_args"):
+        task.env()
 
 
 def test_it_says_where_demonstrations_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

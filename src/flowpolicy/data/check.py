@@ -250,6 +250,7 @@ _MEANS = {
     "rewards": ": every reward is 0",
     "next.reward": ": every reward is 0",
     "masks": ": no row terminates",
+    "dones": ": no row terminates",
     "next_observations": ": the last row of each trajectory is dropped unless it terminates",
     "next_obs": ": the last row of each trajectory is dropped unless it terminates",
     "next.done": ": next.success terminates, or nothing",

@@ -1,7 +1,8 @@
 """RoboMimic's HDF5 files, of all ages: ``data/demo_*/{obs/<field>,actions,rewards,dones}``.
 
 Read with h5py alone, in the process of ``data.foreign``, one demonstration at a time. Each is a
-trajectory; ``dones`` says where the value stops, and a last row without it is a time-out.
+trajectory; ``dones`` says where the value stops, and a last row without it is a time-out. Where no
+demonstration has rewards they are 0, and where none has ``dones`` every end is a time-out.
 """
 
 import re
@@ -35,9 +36,13 @@ def read(path: Path, options: Mapping[str, Any], limits: Limits, emit: Emit) -> 
         names = _demonstrations(members, file, data, str(options.get("subset", "")))
         first = members.group(members.group(data, names[0]), "obs")
         fields, left_out = _fields(members, first, list(options.get("fields", ())))
-        following = all("next_obs" in members.group(data, name) for name in names)
+        # Names alone: what only some have, or is a link, is read, which says what is wrong.
+        seen = {member for name in names for member in members.group(data, name)}
+        missing = [member for member in ("rewards", "dones") if member not in seen]
+        if not all("next_obs" in members.group(data, name) for name in names):
+            missing.append("next_obs")
         for name in names:
-            emit(_demonstration(members, members.group(data, name), fields, following))
+            emit(_demonstration(members, members.group(data, name), fields, missing))
         return {
             "source": "robomimic",
             "environment": str(env_args.get("env_name", "")),
@@ -45,13 +50,14 @@ def read(path: Path, options: Mapping[str, Any], limits: Limits, emit: Emit) -> 
             "subset": str(options.get("subset", "")),
             "fields": fields,
             "left_out": left_out,
-            "missing": [] if following else ["next_obs"],
+            "missing": missing,
         }
 
 
 def _env_args(path: Path, data: h5py.Group, limits: Limits) -> dict[str, Any]:
+    """What the file says of its environment; nothing where it was not recorded in one."""
     if "env_args" not in data.attrs:
-        raise CorruptFile(f"{path}: the attribute env_args of data is missing")
+        return {}
     text = data.attrs["env_args"]
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     if not isinstance(text, str):
@@ -104,15 +110,21 @@ def _fields(members: Members, obs: h5py.Group, wanted: list[str]) -> tuple[list[
 
 
 def _demonstration(
-    members: Members, demo: h5py.Group, fields: list[str], following: bool
+    members: Members, demo: h5py.Group, fields: list[str], missing: list[str]
 ) -> Columns:
+    """Its rows; zeros for what is missing."""
+
     def observations(name: str) -> Columns:
         group = members.group(demo, name)
         values = {field: members.values(group, field) for field in fields}
         rows = {f: v.reshape(len(v), -1) if v.ndim == 1 else v for f, v in values.items()}
         return flat(name, rows if len(rows) > 1 else rows[fields[0]])
 
-    action, done = members.values(demo, "actions"), members.values(demo, "dones")
+    def numbers(name: str) -> np.ndarray:
+        return np.zeros(len(action)) if name in missing else members.values(demo, name)
+
+    action = members.values(demo, "actions")
+    done = numbers("dones")
     if not len(action):
         raise InvalidData(f"{str(demo.name).strip('/')}: there are no rows")
     if not np.isin(done, (0, 1)).all():
@@ -120,10 +132,10 @@ def _demonstration(
     block = {
         **observations("obs"),
         "action": action,
-        "reward": members.values(demo, "rewards"),
+        "reward": numbers("rewards"),
         "terminated": done.astype(bool),
         "ended": np.arange(len(action)) == len(action) - 1,
-        **(observations("next_obs") if following else {}),
+        **({} if "next_obs" in missing else observations("next_obs")),
     }
     odd = {name: len(array) for name, array in block.items() if len(array) != len(action)}
     if odd:

@@ -81,11 +81,17 @@ class RoboMimic:
     def env(self) -> Env:
         """A new environment, made as the file says, or as is usual where there is no file.
 
-        Raises what ``make_robomimic`` does.
+        Raises what ``make_robomimic`` does, and ``InvalidData`` where the file does not say.
         """
         if not self.path.is_file():
             return make_robomimic(self.task)
-        return make_robomimic(self.task, self.dataset().info["env_args"])
+        env_args = self.dataset().info.get("env_args")
+        if not env_args:
+            raise InvalidData(
+                f"{self.path}: data has no attribute env_args, by which its environment is made; "
+                f"it must be JSON such as envs.robomimic.usual_env_args({self.task!r})"
+            )
+        return make_robomimic(self.task, env_args)
 
     @property
     def control_interval(self) -> float | None:
