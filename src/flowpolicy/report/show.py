@@ -35,7 +35,10 @@ def show(folder: RunFolder) -> Material:
         return Material(rollout_absent=str(error), flow_absent=str(error))
     try:
         rollout = _rollout(folder, env)
-        return Material(rollout=rollout, flow=_flow(folder, env, rollout.seed))
+        try:
+            return Material(rollout=rollout, flow=_flow(folder, env, rollout.seed))
+        except InvalidConfig as error:
+            return Material(rollout=rollout, flow_absent=str(error))
     finally:
         env.close()
 
@@ -67,7 +70,10 @@ def _rollout(
 
 
 def tracker(env: Env) -> Any:
-    """Positions by name: the gripper's where there is an arm, else the first two numbers."""
+    """Positions by name: the gripper's where there is an arm, else the first two numbers; None
+    where nothing tells where they are."""
+    if isinstance(env.obs_shape, dict):
+        return None
 
     def track(obs: Observation) -> dict[str, np.ndarray]:
         path = gripper_path(env.name, np.asarray(obs)[None])
@@ -78,10 +84,13 @@ def tracker(env: Env) -> Any:
 
 
 def _flow(folder: RunFolder, env: Env, start: int) -> FlowPicture:
+    """``InvalidConfig`` where the agent has no flow, or its actions no two entries to draw."""
     policy = Policy.load(folder.path)
-    obs = policy.normaliser(jnp.asarray(env.reset(start)))
+    obs = policy.normaliser(jax.tree.map(jnp.asarray, env.reset(start)))
     agent = policy.agent
     flow = agent.flow()
+    if flow.action < 2:
+        raise InvalidConfig("The picture is of two entries of an action, and this one has one.")
     noise = jax.random.normal(stream_key(0, Stream.POLICY), (NOISES, flow.action))
 
     @jax.jit
