@@ -257,6 +257,24 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert find("cube-single-play-singletask-task1-v0", 5000) == mine
 
 
+def test_without_a_number_of_rows_the_collected_file_of_most_rows_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """After the official names. No validation file, nor one of another set, is taken for it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLOWPOLICY_DATA", str(tmp_path))
+    name = "cube-double-play-v0"
+    for ending in ("9000", "100000", "100000-val", "200000-val", "7e9"):
+        (tmp_path / f"{name}-{ending}.npz").touch()
+    (tmp_path / "cube-double-noisy-v0-500000.npz").touch()
+    assert find("cube-double-task1") == default_path(name, 100_000)
+    assert find("cube-double-task1", 9000) == default_path(name, 9000)
+    with pytest.raises(MissingData, match="flowpolicy data collect cube-double --rows 8000"):
+        find("cube-double-task1", 8000)
+    default_path(name).touch()
+    assert find("cube-double-task1") == default_path(name)
+
+
 def test_nothing_at_all():
     assert problems_in_file({}) == [
         f"{name} is missing; the file holds nothing"

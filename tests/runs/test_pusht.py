@@ -76,6 +76,8 @@ def test_collecting(tmp_path: Path, played, monkeypatch, capsys):
     assert main(["data", "demonstrate", "pusht", "--rows", "15", "--workers", "1"]) == 0
     assert capsys.readouterr().out.strip() == str(PushT(rows=15).path)
     assert len(PushT(rows=15).dataset()) == 23
+    assert PushT().path == PushT(rows=15).path  # as its own error advises
+    assert not PushT(rows=14).path.exists()
 
 
 def test_actions_may_be_where_the_finger_was_seen_next(tmp_path: Path, played):

@@ -168,5 +168,7 @@ def test_the_command_line_collects(
     task = RoboMimic("can", "scripted", rows=15)
     assert capsys.readouterr().out.strip() == str(task.path)
     assert len(task.dataset()) == 21
+    assert RoboMimic("can", "scripted").path == task.path  # as its own error advises
+    assert not RoboMimic("can", "scripted", rows=14).path.exists()
     assert main(["data", "demonstrate", "can", "--rows", "15", "--workers", "1"]) == 2
     assert "is there already" in capsys.readouterr().err.replace("\n", " ")

@@ -122,13 +122,26 @@ def default_path(dataset: str, rows: int | None = None) -> Path:
     return folder / (f"{dataset}.npz" if rows is None else f"{dataset}-{rows}.npz")
 
 
+def or_most_rows(path: Path) -> Path:
+    """``path``; where it is not there, the file ``<stem>-<rows>`` beside it of most rows."""
+    if path.is_file():
+        return path
+    named = re.compile(rf"{re.escape(path.stem)}-(\d{{1,18}}){re.escape(path.suffix)}")
+    files = path.parent.iterdir() if path.parent.is_dir() else ()
+    found = {int(match[1]): file for file in files if (match := named.fullmatch(file.name))}
+    return found[max(found)] if found else path
+
+
 def find(task: str, rows: int | None = None) -> Path:
-    """The data file for ``task`` on this machine: ours of that many rows, ours of any name, then
-    OGBench's own under ``~/.ogbench/data``. Raises ``MissingData`` with the command to make it.
+    """The data file for ``task`` on this machine: ours of that many rows, the one without a number
+    in its name, OGBench's own under ``~/.ogbench/data``; where no number is asked for, then ours of
+    most rows. Raises ``MissingData`` with the command to make it.
     """
     dataset = dataset_for(task)
     candidates = [default_path(dataset, rows), default_path(dataset)]
     candidates.append(Path.home() / ".ogbench" / "data" / f"{dataset}.npz")
+    if rows is None:
+        candidates.append(or_most_rows(default_path(dataset)))
     for path in candidates:
         if path.is_file():
             return path

@@ -14,7 +14,7 @@ import numpy as np
 from flowpolicy.data.collect import FORMAT, Progress, versions, write_text
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.npz import sha256, write_npz
-from flowpolicy.data.ogbench import default_path
+from flowpolicy.data.ogbench import default_path, or_most_rows
 from flowpolicy.data.own import load_data
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.pusher import Pusher, check_pusher
@@ -35,7 +35,8 @@ class PushT:
     """Push-T (``envs.pusht``) with demonstrations of our scripted finger; needs the extra pusht."""
 
     rows: int = 0
-    """Rows of the collected file that is meant; 0 for the one without a number in its name."""
+    """Rows of the collected file that is meant; 0 for the one without a number in its name, or else
+    the one of most rows."""
     file: str = ""
     """An npz of yours with such rows; empty for the usual place."""
     positions: bool = False
@@ -56,7 +57,10 @@ class PushT:
     @property
     def path(self) -> Path:
         """Where the demonstrations are looked for."""
-        return Path(self.file) if self.file else pusht_path(self.rows or None)
+        if self.file:
+            return Path(self.file)
+        usual = pusht_path(self.rows or None)
+        return usual if self.rows else or_most_rows(usual)
 
     def dataset(self) -> Dataset:
         """The demonstrations; ``MissingData`` says how to make them."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flowpolicy.data.dataset import Dataset
-from flowpolicy.data.ogbench import default_path
+from flowpolicy.data.ogbench import default_path, or_most_rows
 from flowpolicy.data.own import load_data
 from flowpolicy.envs.base import Env
 from flowpolicy.envs.robomimic import CONTROL_FREQUENCY, WORLDS, fields_of, make_robomimic
@@ -35,7 +35,8 @@ class RoboMimic:
     our scripted hand (``flowpolicy data demonstrate``; lift and can). People's are looked for in
     ~/.robomimic/<task>/<data>/low_dim_v15.hdf5."""
     rows: int = 0
-    """Rows of the scripted file that is meant; 0 for the one without a number in its name."""
+    """Rows of the scripted file that is meant; 0 for the one without a number in its name, or else
+    the one of most rows."""
     file: str = ""
     """A file of yours in RoboMimic's layout; empty for the usual place."""
     subset: str = ""
@@ -66,7 +67,8 @@ class RoboMimic:
         if self.file:
             return Path(self.file)
         if self.data == "scripted":
-            return demonstrations_path(self.task, self.rows or None)
+            usual = demonstrations_path(self.task, self.rows or None)
+            return usual if self.rows else or_most_rows(usual)
         return Path.home() / ".robomimic" / self.task / self.data / "low_dim_v15.hdf5"
 
     def dataset(self) -> Dataset:

@@ -29,7 +29,9 @@ class OGBench:
     """Environment and task, as in cube-double-task3; with a word for its data where that is not
     play or navigate, as in cube-double-noisy-task3 or antmaze-large-stitch-task3."""
     rows: int = 0
-    """Rows of the collected file that is meant; 0 for whichever file is found."""
+    """Rows of the collected file that is meant; where it is not there, and with 0, the official one
+    is, and with 0, where that is not there either, the collected one of most rows. The record of
+    the run names the file."""
     file: str = ""
     """A data file of yours, or a folder of them; empty for the usual places."""
     timing: Literal["pre", "post", "mixed"] = "pre"
