@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from flowpolicy.errors import InvalidConfig
 from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.statistics import Interval, success_interval
 from flowpolicy.train.evaluate import Evaluator, own, refined, scored
-from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder
+from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder, Trained
 from flowpolicy.train.given import check_episodes
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.policy import Policy
@@ -54,6 +55,7 @@ def evaluate(
     episode_seed: int | None = None,
     task: Task | None = None,
     write: bool = True,
+    best: bool = False,
 ) -> Result:
     """Plays ``episodes`` episodes with seeds of a run's newest checkpoint.
 
@@ -63,6 +65,8 @@ def evaluate(
     task:    where to play; the run's own where None. What was played elsewhere is never written:
              the run's tables are of its own task
     write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``
+    best:    the state whose evaluation within the run was the best, and not the newest; its lines
+             are of its own step
 
     Episodes are the same for every refiner: a function of (seed, index). Where the table tells of
     m episodes of this checkpoint and refiner already, they are taken to be the first m, and the
@@ -74,8 +78,9 @@ def evaluate(
     config = folder.config()
     chosen = _chosen(seeds, config.seeds)
     # Before anything is played: an agent without what the refiner needs is told of here.
-    policy = Policy.load(folder.path, refiner=refiner)
-    played = _play(folder, config, refiner, task or config.task, episodes, chosen, episode_seed)
+    policy = Policy.load(folder.path, refiner=refiner, best=best)
+    loaded, where = folder.load(best=best), task or config.task
+    played = _play(loaded, config, refiner, where, episodes, chosen, episode_seed)
     rows, write = [one.row() for one in played], write and task is None
     if write:
         told = folder.evaluations()
@@ -139,7 +144,7 @@ class _Played:
 
 
 def _play(
-    folder: RunFolder,
+    loaded: tuple[Trained, dict[str, Any]],
     config: RunConfig,
     refiner: Refiner | None,
     task: Task,
@@ -147,8 +152,8 @@ def _play(
     seeds: tuple[int, ...],
     episode_seed: int | None,
 ) -> list[_Played]:
-    """One per seed, from the newest checkpoint."""
-    trained, meta = folder.load()
+    """One per seed, of what was loaded of the run."""
+    trained, meta = loaded
     kind = "online" if meta["online"] else "offline"
     step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
     label = OWN if refiner is None else parts.describe(refiner)

@@ -27,6 +27,8 @@ class PackageOptions:
     """The hub's identifier of a licence, as in mit; none is stated if not given."""
     numpy: bool = True
     """Whether the program is in it that runs without JAX."""
+    best: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Package the state whose evaluation within the run was the best, and not the newest."""
 
 
 def package(arguments: list[str]) -> int:
@@ -39,6 +41,7 @@ def package(arguments: list[str]) -> int:
         seed_index=options.seed_index,
         licence=options.licence,
         numpy=options.numpy,
+        best=options.best,
     )
     print(folder)
     if options.numpy:

@@ -97,6 +97,8 @@ class EvaluateOptions:
     """Which of the run's seeds; all if not given."""
     episode_seed: int | None = None
     """Draw the episodes from this seed; from each agent's own if not given."""
+    best: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play the state whose evaluation within the run was the best, and not the newest."""
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write rollout.webp into the run's folder, an episode of the first of the seeds that were
     played, where this machine can draw."""
@@ -112,6 +114,7 @@ def evaluate(arguments: list[str]) -> int:
         episodes=options.episodes,
         seeds=options.seeds or None,
         episode_seed=options.episode_seed,
+        best=options.best,
     )
     for row in result.rows:
         score = "" if row.score is None else f", normalised {row.score:.1f}"
@@ -125,19 +128,20 @@ def evaluate(arguments: list[str]) -> int:
         f"{result.nfe} flow evaluations a chunk; {result.ms_p50:.2f} ms a chunk (p50), "
         f"{result.ms_p99:.2f} ms (p99)"
     )
-    return _video(options.run, refiner, result.rows[0].seed) if options.video else 0
+    return _video(options, refiner, result.rows[0].seed) if options.video else 0
 
 
-def _video(run: Path, refiner: Refiner | None, seed: int) -> int:
+def _video(options: EvaluateOptions, refiner: Refiner | None, seed: int) -> int:
     from flowpolicy.report.scenes import animation  # draws; the other commands need not
 
-    folder = RunFolder(run)
-    rollout = rollout_of(folder, refiner, folder.config().seeds.index(seed))
+    folder, file = RunFolder(options.run), options.run / "rollout.webp"
+    index = folder.config().seeds.index(seed)
+    rollout = rollout_of(folder, refiner, index, best=options.best)
     if not rollout.frames:
         print("no video: this machine cannot draw (see MUJOCO_GL in the README)")
         return 0
-    write_durably(run / "rollout.webp", animation(rollout.frames))
-    print(f"{rollout.sentence} It is in {run / 'rollout.webp'}")
+    write_durably(file, animation(rollout.frames))
+    print(f"{rollout.sentence} It is in {file}")
     return 0
 
 

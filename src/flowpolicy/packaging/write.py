@@ -38,6 +38,7 @@ def package(
     seed_index: int = 0,
     licence: str = "",
     numpy: bool = True,
+    best: bool = False,
 ) -> Path:
     """Writes the policy of a run's newest checkpoint as a package and returns its folder.
 
@@ -46,6 +47,7 @@ def package(
     seed_index: which of the run's seeds
     licence:    the hub's identifier (``mit``); the model card says where none is given
     numpy:      whether the program is in it that runs without JAX
+    best:       the state whose evaluation within the run was the best, and not the newest
 
     What is written is read back, and acts within 1e-4 of the run's policy, before it gets its
     name. Raises ``InvalidConfig`` naming the primitive where the policy computes something that the
@@ -57,7 +59,7 @@ def package(
         raise InvalidConfig(f"{target} exists already; choose another folder or remove it")
     check_licence(licence)
     # Once: a run that is being trained may have a newer checkpoint a moment later.
-    trained, meta = folder.load()
+    trained, meta = folder.load(best=best)
     actor = JaxActor.of_trained(folder, trained, seed_index, refiner, seed=0)
     config = _config(folder, meta, actor, refiner, seed_index)
     contents = _files(folder, config, actor, licence, numpy=numpy)

@@ -43,27 +43,37 @@ def show(folder: RunFolder) -> Material:
         env.close()
 
 
-def rollout_of(folder: RunFolder, refiner: Refiner | None = None, index: int = 0) -> Rollout:
+def rollout_of(
+    folder: RunFolder, refiner: Refiner | None = None, index: int = 0, *, best: bool = False
+) -> Rollout:
     """An episode of one seed's policy, a solved one if there is one among the first tries.
 
     refiner: acts in the place of the agent's own
     index:   which of the run's seeds, from 0
+    best:    of the best state, and not of the newest
     """
     env = folder.config().task.env()
     try:
-        return _rollout(folder, env, refiner, index)
+        return _rollout(folder, env, refiner, index, best=best)
     finally:
         env.close()
 
 
 def _rollout(
-    folder: RunFolder, env: Env, refiner: Refiner | None = None, index: int = 0
+    folder: RunFolder,
+    env: Env,
+    refiner: Refiner | None = None,
+    index: int = 0,
+    *,
+    best: bool = False,
 ) -> Rollout:
     seed = folder.config().seeds[index]
     starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]
 
     def begin(episode: int) -> Act:
-        policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=episode)
+        policy = Policy.load(
+            folder.path, seed_index=index, refiner=refiner, seed=episode, best=best
+        )
         return policy.in_box().session()
 
     return record_rollout(begin, env, seeds=starts, track=tracker(env))

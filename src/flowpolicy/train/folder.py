@@ -285,6 +285,11 @@ class RunFolder:
         """
         self.record()  # says so where this is no run at all
         folder = self.best if best else self.checkpoints
+        if best and not checkpoint.checkpoints(folder):
+            raise MissingData(
+                f"{self.path} kept no best state: a run keeps one where keep_best is true and it "
+                "evaluates (evaluation.every, evaluation.final_episodes); without best the newest is taken"
+            )
         found, refused = checkpoint.newest(folder, lambda _, c: (self.trained(c), c.meta))
         for _, reason in refused:
             warnings.warn(f"checkpoint passed over: {reason}", stacklevel=2)

@@ -52,11 +52,11 @@ class JaxActor:
 
     @classmethod
     def of_run(
-        cls, folder: Path, seed_index: int, refiner: Refiner | None, seed: int
+        cls, folder: Path, seed_index: int, refiner: Refiner | None, seed: int, *, best: bool
     ) -> "JaxActor":
-        """The policy of a run's newest checkpoint."""
+        """The policy of a run's newest checkpoint, or of its best one."""
         run = RunFolder(folder)
-        return cls.of_trained(run, run.load()[0], seed_index, refiner, seed)
+        return cls.of_trained(run, run.load(best=best)[0], seed_index, refiner, seed)
 
     @classmethod
     def of_trained(

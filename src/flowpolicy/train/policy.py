@@ -68,6 +68,7 @@ class Policy:
         seed_index: int = 0,
         refiner: Any = None,
         seed: int = 0,
+        best: bool = False,
     ) -> "Policy":
         """The policy of a run folder's newest checkpoint, or of a package.
 
@@ -76,6 +77,7 @@ class Policy:
         seed_index: which of the run's seeds; a package holds one
         refiner:    acts in the place of the agent's own, or of the package's; with "jax" alone
         seed:       decides all noise
+        best:       of a run, the state whose evaluation was the best in the newest one's place
 
         Raises ``MissingData`` or ``CorruptFile`` naming the file; nets and agents of your own must
         be registered before they are loaded with "jax".
@@ -91,10 +93,15 @@ class Policy:
                 )
             from flowpolicy.train.jax_actor import JaxActor  # imports JAX
 
-            actor = JaxActor.of_run(folder, seed_index, refiner, seed)
+            actor = JaxActor.of_run(folder, seed_index, refiner, seed, best=best)
             return cls(actor, action_units(folder))
         if seed_index != 0:
             raise InvalidConfig(f"seed_index must be 0 for a package, got {seed_index}")
+        if best:
+            raise InvalidConfig(
+                "best must be False for a package, which holds one state; package the run again "
+                "with best=True"
+            )
         package = read_package(folder)
         if backend == "jax":
             from flowpolicy.train.jax_actor import JaxActor
