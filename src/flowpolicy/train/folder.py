@@ -288,7 +288,7 @@ class RunFolder:
         if best and not checkpoint.checkpoints(folder):
             raise MissingData(
                 f"{self.path} kept no best state: a run keeps one where keep_best is true and it "
-                "evaluates (evaluation.every, evaluation.final_episodes); without best the newest is taken"
+                "evaluates (evaluation.every, final_episodes); without best the newest is taken"
             )
         found, refused = checkpoint.newest(folder, lambda _, c: (self.trained(c), c.meta))
         for _, reason in refused:
