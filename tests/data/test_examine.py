@@ -130,3 +130,30 @@ def test_arrays_that_are_not_read_are_told(tmp_path: Path):
     sound, said = examined(tmp_path / "a.npz")
     assert sound
     assert said.endswith("not read: goals")
+
+
+def test_equal_rewards_are_told_whatever_terminates(tmp_path: Path):
+    """Zeros teach no critic anything; other numbers add up to the time until a row terminates."""
+    path, cloning = tmp_path / "a.npz", "nothing but cloning can be learned"
+    for rewards, masks, says in (
+        (np.zeros(30), {}, f"every reward is 0: {cloning}"),
+        (-np.ones(30), {}, "every reward is -1: nothing but how soon a row terminates"),
+        (-np.ones(30), {"masks": None}, f"every reward is -1: {cloning}"),
+    ):
+        write_own_npz(path, rewards=rewards, **masks)
+        sound, said = examined(path)
+        assert sound
+        assert says in said
+    write_own_npz(path)
+    assert "can be learned" not in examined(path)[1]
+
+
+def test_an_hdf5_of_dones_alone_is_told_to_be_for_cloning(tmp_path: Path):
+    h5py = pytest.importorskip("h5py")
+    write_hdf5(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        for demo in file["data"].values():
+            demo["rewards"][:] = 0.0
+    sound, said = examined(tmp_path / "a.hdf5")
+    assert sound
+    assert "every reward is 0: nothing but cloning can be learned" in said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,13 @@ def test_the_command_trains_offline_on_one_s_own_rows(tmp_path: Path):
     assert main(["train", name, *data, *TINY, *phases, "--out", str(out), "--quiet"]) == 0
     assert fp.Run(out).config().task == OwnData(str(tmp_path / "a.npz"))
     assert fp.Policy.load(out).act(np.zeros(3)).shape == (5, 2)
+
+
+def test_the_readme_trains_critics_on_rewards_that_differ(tmp_path: Path):
+    """The rows of its example, without the training that follows."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = (b for b in readme.split("```python\n") if "Dataset.from_arrays" in b)
+    (tmp_path / "rows.py").write_text(block.split("agent =")[0])
+    rows = runpy.run_path(str(tmp_path / "rows.py"))["data"].rows
+    assert rows.reward.tolist() == rows.terminated.tolist() == rows.ended.tolist()
+    assert 0 < rows.reward.mean() < 1

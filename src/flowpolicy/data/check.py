@@ -238,12 +238,24 @@ def _remarks(told: Description, chunk: int) -> list[str]:
         )
     if told.duplicate_episodes:
         found.append(f"{told.duplicate_episodes} trajectories are there more than once")
-    if len({*told.returns}) == 1 and not told.tells_success:
-        found.append("every trajectory has the same return: nothing but cloning can be learned")
+    found += _reward_remarks(told)
     for fit in told.chunks:
         if fit.horizon == chunk and fit.short_episodes:
             found.append(f"{fit.short_episodes} trajectories are shorter than a chunk of {chunk}")
     return found
+
+
+def _reward_remarks(told: Description) -> list[str]:
+    """Whether values can differ from row to row."""
+    reward = told.columns["reward"]
+    if reward.low == reward.high and not reward.not_finite:
+        # What is not 0 adds up, so that with ends of its own it says how soon they come.
+        timed = reward.low != (0.0,) and told.tells_success
+        left = "how soon a row terminates" if timed else "cloning"
+        return [f"every reward is {reward.low[0]:g}: nothing but {left} can be learned"]
+    if len({*told.returns}) == 1 and not told.tells_success:
+        return ["every trajectory has the same return: nothing but cloning can be learned"]
+    return []
 
 
 _MEANS = {
