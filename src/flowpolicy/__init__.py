@@ -34,6 +34,8 @@ if typing.TYPE_CHECKING:
     from flowpolicy.runs import Gymnasium, Minari, OGBench, OwnData, PushT, RoboMimic
     from flowpolicy.studies import diagnose, sweep_refiner
     from flowpolicy.train.hardware import Hardware
+    from flowpolicy.train.normalise import MinMax as min_max
+    from flowpolicy.train.normalise import Standardise as standardise
     from flowpolicy.train.phases import Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
     from flowpolicy.types import Spec, Transition
@@ -81,12 +83,14 @@ __all__ = [
     "distil",
     "evaluate",
     "load_data",
+    "min_max",
     "one_step",
     "package",
     "qgbs",
     "register",
     "report",
     "resume",
+    "standardise",
     "sweep_refiner",
     "train",
     "trust_region",
@@ -134,12 +138,14 @@ _HOMES = {
     "distil": ("flowpolicy.existing", "distil"),
     "evaluate": ("flowpolicy.evaluation", "evaluate"),
     "load_data": ("flowpolicy.data.own", "load_data"),
+    "min_max": ("flowpolicy.train.normalise", "MinMax"),
     "one_step": ("flowpolicy.refine", "OneStep"),
     "package": ("flowpolicy.packaging.write", "package"),
     "qgbs": ("flowpolicy.refine", "QGBS"),
     "register": ("flowpolicy.parts", "register"),
     "report": ("flowpolicy.api", "report"),
     "resume": ("flowpolicy.api", "resume"),
+    "standardise": ("flowpolicy.train.normalise", "Standardise"),
     "sweep_refiner": ("flowpolicy.studies", "sweep_refiner"),
     "train": ("flowpolicy.api", "train"),
     "trust_region": ("flowpolicy.refine", "TrustRegion"),

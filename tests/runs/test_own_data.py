@@ -159,3 +159,14 @@ def test_the_readme_trains_critics_on_rewards_that_differ(tmp_path: Path):
     rows = runpy.run_path(str(tmp_path / "rows.py"))["data"].rows
     assert rows.reward.tolist() == rows.terminated.tolist() == rows.ended.tolist()
     assert 0 < rows.reward.mean() < 1
+
+
+def test_observations_are_scaled_where_it_is_asked_for_alone(path: Path, tmp_path: Path):
+    """By public names; those on the command line are the same."""
+    data = fp.load_data(path, actions=fp.action_min_max())
+    how = {"phases": [fp.Offline(2)], "batch": 8, "block": 2}
+    scaled = {name: {"normaliser": getattr(fp, name)()} for name in ("min_max", "standardise")}
+    for name, given in {"identity": {}, **scaled}.items():
+        agent = fp.BC(chunk=2, actor=MLPVelocity(width=8, depth=1))
+        run = fp.train(agent, data, out=tmp_path / name, **how, **given)
+        assert run.config().normaliser == parts.parse(name)
