@@ -1,7 +1,6 @@
 """Evaluating a run: episodes of its newest checkpoint, told in its tables and returned."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def evaluate(
             row = one.untold(told) if episode_seed is None else one.unlike(told)
             if row is not None:
                 folder.append_evaluation(row)
-    milliseconds = _latency(policy)
+    milliseconds = 1e3 * policy.latencies(200)
     cost = policy.agent.cost(refiner or config.agent.act)
     p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
     if write:
@@ -181,16 +180,3 @@ def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, .
     if seeds and len(set(seeds)) != len(seeds):
         raise InvalidConfig(f"seeds must be distinct, got {tuple(seeds)}")
     return tuple(seeds) if seeds else known
-
-
-def _latency(policy: Policy, calls: int = 200) -> np.ndarray:
-    policy.warm_up()
-    obs = jax.tree.map(
-        lambda s: np.zeros(s, np.float32), policy.obs_shape, is_leaf=lambda x: isinstance(x, tuple)
-    )
-    times = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        policy.act(obs)
-        times.append(1e3 * (time.perf_counter() - began))
-    return np.asarray(times)

@@ -1,15 +1,21 @@
 """The parts of ``flowpolicy bench`` at a size of seconds, and what the command writes."""
 
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import flowpolicy as fp
 from flowpolicy import cli
 from flowpolicy.agents import FMQ
 from flowpolicy.bench import actions, suite
 from flowpolicy.bench.flops import Problem
+from flowpolicy.bench.latency import latency
 from flowpolicy.envs.toy import PointMass
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPCritic, MLPFlow
 from flowpolicy.refine import BestOfN
 
@@ -82,3 +88,49 @@ def test_where_numbers_cannot_be_written_is_told_before_they_are_measured(
     assert cli.main(["bench", "--out", out]) == 2
     assert "must be a file that is not there yet" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "there.json").read_text() == "{}"
+
+
+def test_a_policy_s_calls_are_timed_without_an_environment():
+    """Every call counts; the episode that was going on is forgotten."""
+    policy = fp.Policy(actions.actors(BestOfN(4), TINY, PROBLEM)["numpy"])
+    assert (policy.latencies(7) > 0).all()
+    found = latency(policy, calls=20, deadline=1e-9)
+    assert (found["calls"], found["missed"]) == (20, 20)
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["p999_ms"] <= found["max_ms"]
+    assert latency(policy, calls=20, deadline=60.0)["missed"] == 0
+    for wrong in ({"calls": 0}, {"deadline": 0.0}, {"deadline": float("nan")}):
+        with pytest.raises(InvalidConfig, match=f"{next(iter(wrong))} must be"):
+            latency(policy, **wrong)
+
+
+def test_latency_needs_no_jax():
+    code = "import sys, flowpolicy.bench.latency; assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_tells_a_policy_s_latency(tmp_path, monkeypatch, capsys):
+    """Of a run and of its package; nothing is written."""
+    rows = np.zeros((20, 3), np.float32)
+    data = fp.Dataset.from_arrays(
+        obs=rows, action=rows[:, :2], reward=rows[:, 0], next_obs=rows,
+        terminated=rows[:, 0] == 0, truncated=rows[:, 0] > 0,
+    )  # fmt: skip
+    agent = fp.BC(chunk=1, actor=MLPFlow(width=8, depth=1))
+    run = fp.train(agent, data, phases=fp.Offline(1), batch=4, out=tmp_path / "r")
+    folder = fp.package(run)
+    monkeypatch.setattr(suite, "bench", pytest.fail)
+    monkeypatch.chdir(tmp_path)
+    ways = (
+        [str(run.path)],
+        [str(folder), "--backend", "numpy"],
+        [str(run.path), "--refiner", "one_step"],
+    )
+    for way in ways:
+        assert cli.main(["bench", "--policy", *way, "--calls", "5", "--deadline", "60"]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"p50 [\d.]+, p99 [\d.]+, p99.9 [\d.]+, max [\d.]+\n0 of 5 calls", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    for wrong, option in (("--calls 5", "--calls"), ("--policy r --quick", "--quick")):
+        assert cli.main(["bench", *wrong.split()]) == 2
+        assert f"{option} is for bench with" in " ".join(capsys.readouterr().err.split())

@@ -3,34 +3,56 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from flowpolicy import parts
 from flowpolicy.bench import suite
+from flowpolicy.bench.latency import DEADLINE, latency
 from flowpolicy.bench.profile import profile as profile_run
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train.durable import write as write_durably
+from flowpolicy.train.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchOptions:
     """Measures this machine: its best matrix product, FMQ's updates, actions, environments and the
-    online loop. Minutes; on a quiet machine, or the numbers are of something else."""
+    online loop. Minutes; on a quiet machine, or the numbers are of something else. Or, with
+    --policy, one policy's latency: no environment is needed and nothing moves."""
 
     out: Path = Path("bench.json")
     """Where the numbers are written, as strict JSON with the machine and the versions; a file that
     is not there yet, so that machines and releases can be compared."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Fewer repetitions: a first look, a minute or two."""
+    policy: Path | None = None
+    """A run's folder, or a package: measure how long its policy takes for a chunk, and that alone.
+    The options below are of this."""
+    refiner: Annotated[str, tyro.conf.arg(metavar="PART")] = ""
+    """Acts in the place of the policy's own: one_step, 'best_of_n(n=8)', 'qgbs(beam=4)'."""
+    backend: Literal["jax", "numpy"] = "jax"
+    """What acts; numpy for a package alone."""
+    deadline: float = DEADLINE
+    """Seconds that a call may take."""
+    calls: int = 1_000
+    """Calls that are timed."""
+
+
+_OF_THE_MACHINE = ("out", "quick")
+_OF_A_POLICY = ("refiner", "backend", "deadline", "calls")
 
 
 def bench(arguments: list[str]) -> int:
     """Prints a table and writes the numbers."""
     options = tyro.cli(BenchOptions, args=arguments, prog="flowpolicy bench")
+    _check_used(options)
+    if options.policy is not None:
+        return _latency(options, options.policy)
     if options.out.exists() or not options.out.parent.is_dir():
         raise InvalidConfig(
             f"--out {options.out} must be a file that is not there yet, in a folder that is"
@@ -47,6 +69,29 @@ def bench(arguments: list[str]) -> int:
         table.add_row(*row)
     Console().print(table)
     print(f"written: {options.out}")
+    return 0
+
+
+def _check_used(options: BenchOptions) -> None:
+    """An option that would do nothing is a mistake."""
+    alone = options.policy is not None
+    plain, word = BenchOptions(), "without" if alone else "with"
+    for name in _OF_THE_MACHINE if alone else _OF_A_POLICY:
+        value = getattr(options, name)
+        if value != getattr(plain, name):
+            raise InvalidConfig(f"--{name} is for bench {word} --policy, got {value}")
+
+
+def _latency(options: BenchOptions, folder: Path) -> int:
+    refiner = parts.parse(options.refiner) if options.refiner else None
+    policy = Policy.load(folder, backend=options.backend, refiner=refiner)
+    found = latency(policy, calls=options.calls, deadline=options.deadline)
+    print(
+        f"ms a chunk: p50 {found['p50_ms']:.3f}, p99 {found['p99_ms']:.3f}, "
+        f"p99.9 {found['p999_ms']:.3f}, max {found['max_ms']:.3f}\n"
+        f"{found['missed']} of {found['calls']} calls missed {1e3 * options.deadline:g} ms "
+        f"({options.backend}, {policy.horizon} actions a chunk)"
+    )
     return 0
 
 

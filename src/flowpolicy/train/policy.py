@@ -154,6 +154,18 @@ class Policy:
         self._actor(0, self._blank(), self._memory)
         return time.perf_counter() - started
 
+    def latencies(self, calls: int = 1_000) -> np.ndarray:
+        """Wall seconds of each of ``calls`` calls of ``act`` on zeros, after ``warm_up``.
+
+        Nothing is played and nothing moves. It begins an episode.
+        """
+        if calls < 1:
+            raise InvalidConfig(f"calls must be at least 1, got {calls}")
+        self.warm_up()
+        self.reset()
+        obs = self._blank()
+        return latencies(lambda: self.act(obs), calls)
+
     def session(self, execute_horizon: int | None = None) -> "Session":
         """One action a call: a chunk is planned when due.
 
@@ -217,6 +229,16 @@ class Session:
     def reset(self) -> None:
         """A new episode: the rest of the chunk is dropped."""
         self._policy.reset()
+
+
+def latencies(act: Callable[[], Any], calls: int) -> np.ndarray:
+    """Wall seconds of each of ``calls`` calls."""
+    seconds = np.zeros(calls)
+    for i in range(calls):
+        began = time.perf_counter()
+        act()
+        seconds[i] = time.perf_counter() - began
+    return seconds
 
 
 def _check(name: str, value: Any, shape: Any) -> np.ndarray:
