@@ -95,16 +95,16 @@ def test_files_on_the_host(whole, task, tmp_path):
 
 
 def test_files_that_would_be_left_out_are_told(task, tmp_path):
-    """A block is of one file, whatever is to be trained on within it; so is a chunk's online."""
-    often = dataclasses.replace(task, rotate=9)
-    with pytest.raises(InvalidConfig, match=r"rotate must be at least 10, .* got 9"):
-        train(tmp_path / "r", task=often, **PLAN)
-    online = {**PLAN, "phases": (fp.Offline(8), fp.Online(24, updates_per_step=20))}
-    with pytest.raises(InvalidConfig, match=r"rotate must be at least 40, .* got 15"):
-        train(tmp_path / "r", task=task, **online)
+    """A block is of one file, whatever is to be trained on within it; so is a chunk's online. Where
+    every file comes to a block all the same, nothing is refused."""
+    offline = {**PLAN, "block": 45, "phases": (fp.Offline(90),)}
+    online = {**PLAN, "phases": (fp.Offline(8), fp.Online(24, updates_per_step=22.5))}
+    for plan in (offline, online):  # always three turns, of three files
+        with pytest.raises(InvalidConfig, match=r"rotate must be at least 45, .* got 15"):
+            train(tmp_path / "r", task=task, **plan)
     assert not (tmp_path / "r").exists()
     short = {**PLAN, "phases": (fp.Offline(9),)}
-    train(tmp_path / "r", task=often, **short)  # one block, of nine updates
+    train(tmp_path / "r", task=dataclasses.replace(task, rotate=9), **short)
 
 
 def test_other_files_are_told_apart(whole, task, tmp_path):

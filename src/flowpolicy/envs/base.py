@@ -50,7 +50,11 @@ class Env(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> Step:
-        """Executes one action in [-1, 1]."""
+        """Executes one action in [-1, 1]; in the data's units where this is ``OwnData.world``.
+
+        Seconds may pass until the next one: while a program is compiled, a checkpoint begins or the
+        policy is updated. An environment that moves by itself keeps its own clock and holds then.
+        """
         ...
 
     def render(self) -> np.ndarray | None:

@@ -22,6 +22,11 @@ class Shape(NamedTuple):
 class Fleet(Protocol):
     """Environments by number, from 0; each is made when it is first used."""
 
+    @property
+    def repeats(self) -> bool:
+        """Whether episodes can be played side by side, and again; those of a robot cannot."""
+        ...
+
     def shape(self) -> Shape:
         """What they have in common."""
         ...
@@ -68,7 +73,7 @@ def _frames(env: Env) -> tuple[str, ...]:
 class Local:
     """Environments in this process, one after the other."""
 
-    trouble = ""
+    trouble, repeats = "", True
 
     def __init__(self, make: Callable[[], Env]) -> None:
         """``make`` gives a new environment."""
@@ -103,3 +108,29 @@ class Local:
         for env in self._envs.values():
             env.close()
         self._envs = {}
+
+
+class Single:
+    """An environment that is there once, as a robot is, under whatever number it is asked for."""
+
+    trouble, repeats = "", False
+
+    def __init__(self, make: Callable[[], Env]) -> None:
+        """``make`` gives it, and is called once."""
+        self._inner = Local(make)
+
+    def shape(self) -> Shape:
+        """Its own."""
+        return self._inner.shape()
+
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, Observation]:
+        """See ``Fleet``; one at a time."""
+        return {number: self._inner.env(0).reset(seed) for number, seed in seeds.items()}
+
+    def play(self, actions: Mapping[int, np.ndarray]) -> dict[int, list[Step] | None]:
+        """See ``Fleet``; one at a time."""
+        return {number: play_one(self._inner.env(0), some) for number, some in actions.items()}
+
+    def close(self) -> None:
+        """Closes it."""
+        self._inner.close()

@@ -243,6 +243,8 @@ class Workers:
     ``trouble`` says so, and nothing is played any more.
     """
 
+    repeats = True
+
     def __init__(
         self,
         make: Callable[[], Env],

@@ -15,7 +15,8 @@ from flowpolicy.envs.base import Env
 from flowpolicy.envs.units import InUnits
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
-from flowpolicy.train.task import RowsOnly, Task
+from flowpolicy.runs.farama import Gymnasium, Minari
+from flowpolicy.train.task import RowsOnly, Task, is_physical
 
 
 @register("own_data")
@@ -47,6 +48,12 @@ class OwnData:
             raise InvalidConfig("own_data.path must name a file or a folder, got an empty text")
         if self.world is not None and not isinstance(self.world, Task):
             raise InvalidConfig(f"own_data.world must be a task, got {self.world!r}")
+        if isinstance(self.world, Gymnasium | Minari) and self.actions != AsRecorded():
+            raise InvalidConfig(
+                "own_data.world must take actions in the data's units where these are scaled, "
+                f"and {self.world.name} takes those of [-1, 1], scaled to a box of its own; give a "
+                "task of yours whose environment does"
+            )
         if self._sharded and self.actions != AsRecorded():
             raise InvalidConfig(
                 "own_data.actions must be as_recorded() for a folder of npz files, as what is "
@@ -62,6 +69,11 @@ class OwnData:
     def playable(self) -> bool:
         """Whether there is a world."""
         return self.world is not None and self.world.playable
+
+    @property
+    def physical(self) -> bool:
+        """Whether the world is a robot."""
+        return self.world is not None and is_physical(self.world)
 
     def dataset(self) -> Dataset:
         """The rows, of many files those of the first; raises what ``load_data`` does."""

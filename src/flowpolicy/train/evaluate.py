@@ -66,7 +66,7 @@ def scored(row: EvaluationRow, task: Task) -> EvaluationRow:
 class Examiner:
     """Evaluates the agents of a run as it goes on and writes the results down.
 
-    Its environments are those of the fleet that come after the ones that collect.
+    Its environments are those of the fleet that come after the ones that collect, or the only one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Examiner:
         self._config, self._folder = config, folder
         seeds, wanted = len(config.seeds), config.evaluation
         ways = {OWN: own} | {parts.describe(r): refined(r) for r in wanted.refiners}
-        numbers = range(seeds, seeds + slots(wanted, seeds))
+        numbers = range(seeds, seeds + (slots(wanted, seeds) if fleet.repeats else 1))
         self._evaluators = {
             label: Evaluator(way, normaliser, fleet, numbers) for label, way in ways.items()
         }
@@ -99,7 +99,9 @@ class Examiner:
             return learner.sentinel.finite(flat, learner.trained).reshape(chunks.shape)
 
         for label, evaluator in self._evaluators.items():
-            played = evaluator(learner.agents, seeds, episodes, chunk, stop, checked)
+            # A refiner that is only looked at says nothing of the training.
+            look = checked if label == OWN else _finite
+            played = evaluator(learner.agents, seeds, episodes, chunk, stop, look)
             for seed, own_ones in zip(seeds, played, strict=True):
                 rows.append(scored(own_ones.row(seed, phase, step, label), self._config.task))
         for row in rows:
@@ -160,6 +162,10 @@ class Evaluator:
             fresh = table.play(chunks.reshape(*table.shape, chunk, -1))
             memory = _reset(memory, blank, fresh)
         return table.results(np.asarray(calls), time.perf_counter() - started)
+
+
+def _finite(chunks: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(chunks), chunks, np.float32(0.0))
 
 
 @jax.jit

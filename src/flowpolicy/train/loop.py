@@ -182,18 +182,25 @@ class Loop:
             rows_of.append(to_records(rows_of.kind, one, int(count)))
         for i in taken.lost:
             self.episode_lost(i)
-        if self.stepper is None:
-            raise RuntimeError("rows without environments")
-        steps, seeds = self.stepper.env_steps, self.config.seeds
-        lost = [{"seed": seeds[i], "env_steps": int(steps[i]), "lost": 1.0} for i in taken.lost]
-        told = [*taken.ended, *lost]
-        if told:
-            self.folder.append_metrics({"phase": "online", **line} for line in told)
+        if taken.ended:
+            self.folder.append_metrics({"phase": "online", **line} for line in taken.ended)
 
     def episode_lost(self, i: int) -> None:
         """The i-th seed's episode ends where its rows do."""
         if self.journals[i].rows:
             self.cuts[i].append(self.journals[i].rows - 1)
+
+    def _interrupted(self) -> None:
+        """An evaluation took the only environment: what was collected ends where its rows do."""
+        if self.stepper is None or self.rings is None:
+            return
+        over = self.stepper.interrupt()
+        for i in over:
+            self.episode_lost(i)
+        which = np.isin(np.arange(len(self.config.seeds)), over)
+        self.rings = self.learner.updater.cut(self.rings, which)
+        if self.ticker is not None:
+            self.ticker.rings = self.rings
 
     def _due(self, kind: str, total: int, stop: StopFlag) -> None:
         """Saves, stops or evaluates, where it is time to.
@@ -270,6 +277,8 @@ class Loop:
             rows = self.examiner(self.learner, kind, step, episodes, self.watch, stop)
         except Halted:
             raise self._stopped(stop) from None
+        if self._fleet is not None and not self._fleet.repeats:
+            self._interrupted()
         self.clock.lap("evaluation")
         own = [row for row in rows if row.refiner == OWN]
         success, gain = (float(x) for x in np.mean([(r.success, r.returns) for r in own], axis=0))

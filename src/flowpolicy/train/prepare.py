@@ -2,33 +2,30 @@
 
 import contextlib
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
-from flowpolicy.data.chunk import View
 from flowpolicy.data.dataset import Dataset
-from flowpolicy.data.shards import Shards
-from flowpolicy.envs.fleet import Fleet, Local
+from flowpolicy.envs.fleet import Fleet, Local, Single
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import memory
 from flowpolicy.train.devices import Devices
 from flowpolicy.train.evaluate import Examiner, refined, slots
+from flowpolicy.train.fits import check_chunks, check_turns, check_units
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.lock import only_writer
 from flowpolicy.train.normalise import Normaliser
 from flowpolicy.train.online import check_random_steps
-from flowpolicy.train.phases import Online, Phase, RunConfig
+from flowpolicy.train.phases import Online, RunConfig
 from flowpolicy.train.sentinel import check_rewards
 from flowpolicy.train.source import mapped
-from flowpolicy.train.task import GivesShards, Task
+from flowpolicy.train.task import GivesShards, Task, is_physical
 from flowpolicy.train.watch import Watch
 from flowpolicy.types import Key, Rows, Spec, byte_fields
 
@@ -83,11 +80,19 @@ def prepare(
             opened.callback(fleet.close)
         tried = config.evaluation.every or config.evaluation.final_episodes
         spec = _spec(dataset, fleet if online or tried else None, config.offline_updates)
-        _check(config, spec, rows)
+        check_random_steps(config, spec)
+        check_rewards(config, rows)
+        if record is not None:  # a run that began before these were refused goes on
+            check_units(config, task, dataset)
+            check_chunks(config, spec, rows)
         normaliser = _normaliser(config, spec, rows, start)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
-        shards = _shards(config, task, dataset)
+        shards = None
+        if dataset is not None and isinstance(task, GivesShards):
+            shards = task.shards(dataset)
+        if record is not None:
+            check_turns(config, shards)
         memory.check(config, spec, there, like, hardware.seed_devices, 2 if shards else 1)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
@@ -115,6 +120,13 @@ def prepare(
 
 
 def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> Fleet:
+    if is_physical(task):
+        if len(config.seeds) > 1 or hardware.workers:
+            raise InvalidConfig(
+                f"{task.name} is a robot: it needs one seed and no workers, got seeds "
+                f"{config.seeds} and {hardware.workers} workers"
+            )
+        return Single(task.env)
     if not hardware.workers:
         return Local(task.env)
     return Workers(
@@ -124,68 +136,6 @@ def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> F
         most=config.agent.view.chunk,
         say=watch.say,
     )
-
-
-def _shards(config: RunConfig, task: Task, dataset: Dataset | None) -> Shards | None:
-    """The task's files, where every one of them has its turn: files change between dispatches."""
-    if dataset is None or not isinstance(task, GivesShards):
-        return None
-    shards = task.shards(dataset)
-    most = max(_dispatched(config, phase) for phase in config.phases)
-    if shards is not None and len(shards) > 1 and shards.every < most:
-        raise InvalidConfig(
-            f"rotate must be at least {most}, the updates of one dispatch (run.block offline, "
-            f"those of a chunk online), or files are never trained on; got {shards.every}"
-        )
-    return shards
-
-
-def _dispatched(config: RunConfig, phase: Phase) -> int:
-    """Updates between which the rows cannot be replaced."""
-    if isinstance(phase, Online):
-        return math.ceil(config.agent.view.chunk * phase.updates_per_step)
-    return min(config.block, phase.steps)
-
-
-def _check(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
-    check_random_steps(config, spec)
-    check_rewards(config, rows)
-    _check_chunks(config, spec, rows)
-
-
-def _check_chunks(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
-    """``InvalidConfig`` where no chunk of the offline rows would teach the critic, silently."""
-    view = config.agent.view
-    if rows is None or not config.offline_updates:
-        return
-    longest = int(np.diff(np.flatnonzero(rows.ended), prepend=-1).max())
-    if longest >= view.horizon or _teaches(view, rows) or not _has_critic(config, spec):
-        return
-    raise InvalidConfig(
-        f"the agent's samples have {view.horizon} rows of a trajectory, and the longest trajectory "
-        f"has {longest}: its critic would learn nothing offline; choose a shorter chunk, or "
-        "ends=shorter_returns where the agent has it"
-    )
-
-
-def _teaches(view: View, rows: Rows) -> bool:
-    """Whether the first window counts for the critic, as all do that are not longer."""
-    places = np.arange(view.horizon)
-    window = jax.tree.map(lambda x: jnp.asarray(x[np.minimum(places, len(x) - 1)]), rows)
-    return bool(view(window, jnp.asarray(places < len(rows.reward))).weight > 0)
-
-
-def _has_critic(config: RunConfig, spec: Spec) -> bool:
-    def value(key: Key) -> Array:
-        obs = jax.tree.map(lambda x: x[0], blank_rows(spec).obs)
-        action = jnp.zeros(config.agent.view.chunk * spec.action)
-        return config.agent.init(key, spec).value(obs, action)
-
-    try:
-        jax.eval_shape(value, jax.random.key(0))
-    except InvalidConfig:
-        return False
-    return True
 
 
 def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:

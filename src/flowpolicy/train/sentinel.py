@@ -143,20 +143,20 @@ class Sentinel:
 
     def checked(self, chunks: np.ndarray, trained: Trained) -> np.ndarray:
         """Chunks to collect by (seeds, D): zeros for frozen seeds; all must be finite."""
-        self._meet(chunks, trained)
+        self._meet(chunks, trained, again=True)
         return np.where(self.alive[:, None], chunks, np.float32(0.0))
 
     def finite(self, chunks: np.ndarray, trained: Trained) -> np.ndarray:
         """Chunks to evaluate by (seeds, D): those of frozen seeds too, with 0 where they are not
-        finite; all others must be.
+        finite; all others must be, and going back would come to the same state.
         """
-        self._meet(chunks, trained)
+        self._meet(chunks, trained, again=False)
         return np.where(np.isfinite(chunks), chunks, np.float32(0.0))
 
-    def _meet(self, chunks: np.ndarray, trained: Trained) -> None:
+    def _meet(self, chunks: np.ndarray, trained: Trained, *, again: bool) -> None:
         for i in np.flatnonzero(self.alive & ~np.isfinite(chunks).all(axis=1)):
             why = verdict.cause(Fault.ACTION, trained.agents)
-            self._end(int(i), f"the policy's actions are not finite; {why}", again=True)
+            self._end(int(i), f"the policy's actions are not finite; {why}", again=again)
 
     def read(self, first: np.ndarray, report: Report, trained: Trained, *, online: bool) -> None:
         """A block of updates, each seed's numbered from its ``first``, was made; ``trained`` came

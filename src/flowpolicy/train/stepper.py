@@ -18,7 +18,7 @@ class Taken:
     """What came of one chunk per seed.
 
     rows:   padded to (seeds, h); counts: how many of each seed's are real
-    ended:  one line per episode that ended
+    ended:  one line per episode that ended, or was lost
     lost:   seeds, from 0, whose environment was lost with its episode
     """
 
@@ -80,6 +80,8 @@ class Stepper:
             if played is None:
                 lost.append(i)
                 self._lose(i)
+                steps_made = int(self.env_steps[i])
+                ended.append({"seed": self._seeds[i], "env_steps": steps_made, "lost": 1.0})
                 continue
             steps[i] = [
                 self._one(i, action, step) for action, step in zip(actions[i], played, strict=False)
@@ -99,6 +101,13 @@ class Stepper:
         self._actions[i].append(action)
         self.env_steps[i] += 1
         return before, action, step.reward, step.terminated, self._over[i], step.obs, step.success
+
+    def interrupt(self) -> list[int]:
+        """Ends the episodes that go on, because their environments were used otherwise; whose."""
+        going = [i for i, over in enumerate(self._over) if not over]
+        for i in going:
+            self._lose(i)
+        return going
 
     def _lose(self, i: int) -> None:
         """The episode is over without an end."""
@@ -150,11 +159,16 @@ class Stepper:
         self, said: dict[str, Any], recorded: dict[str, Any]
     ) -> tuple[list[str], list[int]]:
         """Inverse of ``state``; what did not come back to the bit, as sentences, and of which
-        seeds. Their episodes are over.
+        seeds. Their episodes are over. A robot's are, too, and no action of theirs is played again.
         """
         self.ticks = np.asarray(said["ticks"], np.int64)
         self.env_steps = np.asarray(said["env_steps"], np.int64)
         self.episodes = np.asarray(said["episodes"], np.int64)
+        if not self._fleet.repeats:
+            lost = [int(name) for name in said["going"]]
+            for i in lost:
+                self._lose(i)
+            return [], lost
         troubles, lost = [], []
         for name, gain in said["going"].items():
             i, was = int(name), recorded[name]

@@ -56,6 +56,22 @@ class Normalises(Protocol):
         ...
 
 
+@runtime_checkable
+class Physical(Protocol):
+    """A task that may be a robot: its environment is there once, and cannot be put back."""
+
+    @property
+    def physical(self) -> bool:
+        """Whether it is. Then ``env`` is asked once, nothing is played beside anything else, and no
+        recorded action is played again."""
+        ...
+
+
+def is_physical(task: Task) -> bool:
+    """Whether ``task`` says that it is a robot."""
+    return isinstance(task, Physical) and task.physical
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Neighbouring entries of an observation's field: what they are, how many, in what unit."""

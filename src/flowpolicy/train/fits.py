@@ -1,0 +1,104 @@
+"""Whether data, agent and task fit one another, before anything is trained."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from flowpolicy import parts
+from flowpolicy.agents.base import ReadsUnits
+from flowpolicy.data.chunk import View
+from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.shards import Shards
+from flowpolicy.deploy.units import RECORD, ActionUnits, read_units
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.train.phases import Online, Phase, RunConfig
+from flowpolicy.train.task import Task
+from flowpolicy.types import Key, Rows, Spec
+
+
+def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:
+    """``InvalidConfig`` where actions would have other units than those who get them expect."""
+    if dataset is None or _units(dataset) is None:
+        return
+    if isinstance(config.agent, ReadsUnits) and config.agent.reads_units:
+        raise InvalidConfig(
+            f"{parts.name_of(config.agent)}: a trajectory begins at entries of the observation, "
+            "which must be in [-1, 1] as actions are, and the data's actions are scaled; choose "
+            "last_action as its start, or scale both alike before they are read"
+        )
+    if not task.playable:
+        return
+    own = task.dataset()
+    if own is None or _units(own) is None:
+        raise InvalidConfig(
+            f"the data's actions have units of their own, which the environment of {task.name} "
+            "would not be given; give train(..., task=fp.OwnData(path, actions=..., world=task)) "
+            "in the place of both"
+        )
+
+
+def _units(dataset: Dataset) -> ActionUnits | None:
+    """What became [-1, 1], where that is not what was recorded."""
+    told = dataset.info.get(RECORD)
+    units = None if told is None else read_units(told, dataset.action_size, "data")
+    return None if units is None or units.change_nothing else units
+
+
+def check_chunks(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
+    """``InvalidConfig`` where no chunk of the offline rows would teach the critic, silently."""
+    view = config.agent.view
+    if rows is None or not config.offline_updates:
+        return
+    longest = int(np.diff(np.flatnonzero(rows.ended), prepend=-1).max())
+    if longest >= view.horizon or _teaches(view, rows) or not _has_critic(config, spec, rows):
+        return
+    raise InvalidConfig(
+        f"the agent's samples have {view.horizon} rows of a trajectory, and the longest trajectory "
+        f"has {longest}: its critic would learn nothing offline; choose a shorter chunk, or "
+        "ends=shorter_returns where the agent has it"
+    )
+
+
+def check_turns(config: RunConfig, shards: Shards | None) -> None:
+    """``InvalidConfig`` where some of the files would never have their turn: they change between
+    dispatches alone.
+    """
+    if shards is None:
+        return
+    files, every = len(shards), shards.every
+    most = max(_dispatched(config, phase) for phase in config.phases)
+    if len({k * most // every % files for k in range(files * every)}) < files:
+        raise InvalidConfig(
+            f"rotate must be at least {most}, the updates of one dispatch (run.block offline, "
+            f"those of a chunk online), or files are never trained on; got {every}"
+        )
+
+
+def _dispatched(config: RunConfig, phase: Phase) -> int:
+    """Updates between which the rows cannot be replaced."""
+    if isinstance(phase, Online):
+        return math.ceil(config.agent.view.chunk * phase.updates_per_step)
+    return min(config.block, phase.steps)
+
+
+def _teaches(view: View, rows: Rows) -> bool:
+    """Whether the first window counts for the critic, as all do that are not longer."""
+    places = np.arange(view.horizon)
+    window = jax.tree.map(lambda x: jnp.asarray(x[np.minimum(places, len(x) - 1)]), rows)
+    return bool(view(window, jnp.asarray(places < len(rows.reward))).weight > 0)
+
+
+def _has_critic(config: RunConfig, spec: Spec, rows: Rows) -> bool:
+    def value(key: Key) -> Array:
+        obs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), rows.obs)
+        action = jnp.zeros(config.agent.view.chunk * spec.action)
+        return config.agent.init(key, spec).value(obs, action)
+
+    try:
+        jax.eval_shape(value, jax.random.key(0))
+    except (InvalidConfig, NotImplementedError):
+        return False
+    return True
