@@ -80,14 +80,15 @@ TABLE: dict[str, GFP] = {
 """By the beginning of an environment's name; the longest that fits counts."""
 
 
-D4RL_NAMES = {theirs: ours for ours, theirs in D4RL.items()}
-"""D4RL's names of Minari's sets."""
+HANDS = ("pen-", "hammer-", "door-", "relocate-")
+D4RL_NAMES = {theirs: ours for ours, theirs in D4RL.items() if ours.startswith(HANDS)}
+"""D4RL's names of Minari's sets that hold its own rows; mazes and runners were collected anew."""
 
 
 def gfp(env: str) -> GFP:
     """GFP with the environment's values; VaBC's next action at s', as the page has it.
 
-    A set of D4RL may have Minari's name.
+    D4RL's sets of hands may have Minari's name.
     """
     env = D4RL_NAMES.get(env, env)
     rows = [name for name in TABLE if env.startswith(name)]
