@@ -44,7 +44,8 @@ def test_troubles_are_found_in_every_block(monkeypatch: pytest.MonkeyPatch):
     said = problems_in({"action": action, "ended": np.ones(ROWS)})
     assert said == [
         "action must lie in [-1, 1], but spans [0, 3]: 2 rows of 2000, the first 70, 1900; "
-        "rescale it",
+        "rescale it, as load_data(..., actions=fp.action_min_max()) does, or "
+        "--actions action_min_max on a terminal",
         "action is NaN or infinite in 1 row of 2000, the first 70; every value must be finite",
     ]
 

@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import OwnData, PointMassTask
+from flowpolicy.train import attempts
 
 TINY = [
     "--actor", "mlp_flow(width=8, depth=1)", "--critic", "mlp_critic(width=8, depth=1)",
@@ -170,3 +172,31 @@ def test_observations_are_scaled_where_it_is_asked_for_alone(path: Path, tmp_pat
         agent = fp.BC(chunk=2, actor=MLPVelocity(width=8, depth=1))
         run = fp.train(agent, data, out=tmp_path / name, **how, **given)
         assert run.config().normaliser == parts.parse(name)
+
+
+def test_the_command_scales_actions_and_plays_only_what_can_be_played(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The error of unscaled actions says how; a task of rows alone leaves the offline phases."""
+    asked: list[fp.RunConfig] = []
+
+    def attempt(config: fp.RunConfig, *_: Any, **__: Any) -> None:
+        asked.append(config)
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+
+    def said(*options: str) -> str:
+        assert main(["train", "mini/fmq/cube-single-task1", *options]) == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    data, scaled = ("--data", str(path)), OwnData(str(path), actions=ActionMinMax())
+    assert "rescale it, as load_data(..., actions=fp.action_min_max()) does" in said(*data)
+    said(*data, "--actions", "action_min_max")
+    said("--task", parts.describe(scaled))
+    assert [config.task for config in asked] == [scaled, scaled]
+    assert [config.phases for config in asked] == [(fp.Offline(5_000),)] * 2
+    said("--task", "point_mass")
+    assert [type(phase) for phase in asked[-1].phases] == [fp.Offline, fp.Online]
+    assert "about the rows of --data" in said("--actions", "action_min_max")
+    assert "actions must be as_recorded, action_min_max" in said(*data, "--actions", "identity")

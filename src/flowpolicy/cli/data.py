@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from flowpolicy import parts
 from flowpolicy.cli.bar import collecting
 from flowpolicy.cli.demonstrate import demonstrate_command
+from flowpolicy.cli.options import read_scaling
 from flowpolicy.data import check as checking
 from flowpolicy.data import download as downloading
 from flowpolicy.data import ogbench, own
-from flowpolicy.data.actions import ActionScaling
 from flowpolicy.data.collect import collect, collected
 from flowpolicy.data.sets import find_set
-from flowpolicy.errors import InvalidConfig, unknown_name
+from flowpolicy.errors import unknown_name
 
 ABOUT = {
     "collect": "data by OGBench's scripted oracles, in OGBench's own format",
@@ -196,7 +195,7 @@ def _check(arguments: list[str]) -> int:
     options = tyro.cli(CheckOptions, args=arguments, prog="flowpolicy data check")
     result, told = checking.examine(
         options.path,
-        actions=_scaling(options.actions),
+        actions=read_scaling(options.actions),
         chunk=options.chunk,
         fields=options.fields,
         subset=options.subset,
@@ -239,19 +238,10 @@ def _convert(arguments: list[str]) -> int:
         own.convert(
             options.path,
             options.out,
-            actions=_scaling(options.actions),
+            actions=read_scaling(options.actions),
             reward_shift=options.reward_shift,
             fields=options.fields,
             subset=options.subset,
         )
     )
     return 0
-
-
-def _scaling(text: str) -> ActionScaling:
-    part = parts.parse(text)
-    if not isinstance(part, ActionScaling):
-        raise InvalidConfig(
-            f"actions must be as_recorded, action_min_max or action_mean_std, got {text!r}"
-        )
-    return part

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import tyro
 
 from flowpolicy import parts
-from flowpolicy.errors import FlowPolicyError
+from flowpolicy.data.actions import ActionScaling
+from flowpolicy.errors import FlowPolicyError, InvalidConfig
 from flowpolicy.train.phases import RunConfig
 
 _PLAIN = (bool, int, float, str)
@@ -49,6 +50,16 @@ def _part_rule(info: Any) -> Any:
         is_instance=lambda value: isinstance(value, PartText),
         str_from_instance=lambda value: [parts.describe(value.value)],
     )
+
+
+def read_scaling(text: str) -> ActionScaling:
+    """The value of an option ``--actions``; ``InvalidConfig`` for another kind of part."""
+    part = parts.parse(text)
+    if not isinstance(part, ActionScaling):
+        raise InvalidConfig(
+            f"actions must be as_recorded, action_min_max or action_mean_std, got {text!r}"
+        )
+    return part
 
 
 def field_docs(kind: type) -> dict[str, str]:

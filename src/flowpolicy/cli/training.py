@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from flowpolicy import api, runs
-from flowpolicy.cli.options import read_overrides
+from flowpolicy.cli.options import read_overrides, read_scaling
+from flowpolicy.data.actions import AsRecorded
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import read_run, terminal_curve
 from flowpolicy.runs.own import OwnData
@@ -18,6 +19,7 @@ from flowpolicy.train import sinks
 from flowpolicy.train.console import ConsoleWatch
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Offline, RunConfig
+from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Silent, Watch
 
 
@@ -55,6 +57,9 @@ class TrainOptions:
     data: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
     """Rows of yours in the place of the task's: an npz, a RoboMimic HDF5, a LeRobotDataset. Without
     an environment only the offline phases are left; --task 'own_data(path=...)' says more."""
+    actions: Annotated[str, tyro.conf.arg(metavar="PART")] = "as_recorded"
+    """How the actions of --data become [-1, 1]: as_recorded, action_min_max,
+    'action_mean_std(deviations=3)'."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Without jit and scan, so that breakpoints work; slow."""
     workers: int = 0
@@ -88,8 +93,7 @@ def train(arguments: list[str]) -> int:
     options, given = read_overrides(
         named.config, TrainOptions, arguments[1:], f"flowpolicy train {name}", named.summary
     )
-    if options.data:
-        given = _on_own_data(options.data, given, named.config)
+    given = _on_own_data(options, given, named.config)
     out = Path(options.out) if options.out else api.free_folder(name)
     mode = api.debug() if options.debug else contextlib.nullcontext()
     with mode:
@@ -105,12 +109,25 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
-def _on_own_data(path: str, given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """The overrides with rows of one's own as the task."""
-    if "task" in given:
-        raise InvalidConfig("--data and --task both say where rows come from; give one of them")
+def _on_own_data(options: TrainOptions, given: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The overrides with the rows of ``--data`` as the task. Where the task that is given has no
+    environment, offline phases alone, unless others are asked for.
+    """
+    scaling = read_scaling(options.actions)
+    if options.data:
+        if "task" in given:
+            raise InvalidConfig("--data and --task both say where rows come from; give one of them")
+        given = {**given, "task": OwnData(options.data, actions=scaling)}
+    elif scaling != AsRecorded():
+        raise InvalidConfig(
+            f"--actions {options.actions} is about the rows of --data, which is not given; a task "
+            "says it itself, as in --task 'own_data(path=..., actions=action_min_max())'"
+        )
+    task = given.get("task")
+    if not isinstance(task, Task) or task.playable:
+        return given
     phases = tuple(phase for phase in config.phases if isinstance(phase, Offline))
-    return {"phases": phases, **given, "task": OwnData(path)}
+    return {"phases": phases, **given}
 
 
 def _say_end(run: api.Run, options: Telling) -> None:

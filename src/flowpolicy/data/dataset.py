@@ -243,7 +243,11 @@ def _action(label: str, array: np.ndarray) -> list[str]:
         return []
     low, high, _ = span(array)
     told = f"[{low.min():.6g}, {high.max():.6g}]" if low.min() < np.inf else "nothing finite"
-    return [f"{label} must lie in [-1, 1], but spans {told}: {_rows_of(wrong)}; rescale it"]
+    return [
+        f"{label} must lie in [-1, 1], but spans {told}: {_rows_of(wrong)}; rescale it, "
+        "as load_data(..., actions=fp.action_min_max()) does, or --actions action_min_max on a "
+        "terminal"
+    ]
 
 
 def outside(action: np.ndarray) -> np.ndarray:
