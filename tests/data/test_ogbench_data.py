@@ -244,7 +244,9 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         find("cube-single-task1", 5000)
     with pytest.raises(MissingData, match=r"flowpolicy data download antmaze-giant-navigate"):
         find("antmaze-giant-task1")
-    with pytest.raises(MissingData, match="flowpolicy data collect scene"):
+    with pytest.raises(
+        MissingData, match=r"data collect scene --rows \d+ --out .*scene-play-v0\.npz"
+    ):
         load(tmp_path / "scene-play-v0.npz", "scene-task1")
     official = tmp_path / ".ogbench" / "data" / "cube-single-play-v0.npz"
     official.parent.mkdir(parents=True)

@@ -33,6 +33,8 @@ def test_where_there_are_none_it_says_how_to_make_them(
     monkeypatch.setenv("FLOWPOLICY_DATA", str(tmp_path))
     with pytest.raises(MissingData, match=r"pusht-scripted-500\.npz; .*demonstrate pusht --rows 5"):
         PushT(rows=500).dataset()
+    with pytest.raises(MissingData, match=r"pusht --rows 20000 --out mine\.npz"):
+        PushT(file="mine.npz").dataset()
 
 
 @pytest.fixture

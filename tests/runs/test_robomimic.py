@@ -73,6 +73,8 @@ def test_it_says_where_demonstrations_come_from(tmp_path: Path, monkeypatch: pyt
         RoboMimic("can", data="ph").dataset()
     with pytest.raises(MissingData, match=r"robomimic-lift-scripted-500\.hdf5; make .*--rows 500"):
         RoboMimic("lift", data="scripted", rows=500).dataset()
+    with pytest.raises(MissingData, match=r"can --rows 20000 --out 'my file\.hdf5'"):
+        RoboMimic("can", file="my file.hdf5").dataset()
     with pytest.raises(UnknownName, match="did you mean 'transport'"):
         RoboMimic("transprt")
     with pytest.raises(InvalidConfig, match="no script for square, only for lift, can"):

@@ -7,6 +7,7 @@ are not reached, and a row at the goal stops the value though the trajectory goe
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def load(
     name = _parsed(task)
     environment, number = name.environment, name.number
     if not path.is_file():
-        raise MissingData(f"{path}: there is no such file; {how_to_get(dataset_for(task))}")
+        raise MissingData(
+            f"{path}: there is no such file; {how_to_get(dataset_for(task), out=path)}"
+        )
     successes = task_successes(environment, number)
     record, found = read_record(path), sha256(path)
     promised = None if record is None else promised_sum(record, path)
@@ -163,15 +166,18 @@ def dataset_for(task: str) -> str:
     return find_set(name.environment, name.kind, sharded=name.sharded).name
 
 
-def how_to_get(dataset: str, rows: int | None = None) -> str:
-    """One sentence that says which command makes, or fetches, a data set."""
+def how_to_get(dataset: str, rows: int | None = None, out: Path | None = None) -> str:
+    """One sentence that says which command makes, or fetches, a data set; into ``out``, or where it
+    is looked for.
+    """
     found = find_set(dataset)
-    fetch = f"flowpolicy data download {dataset.removesuffix('-v0')}"
+    there = "" if out is None else f" --out {shlex.quote(str(out))}"
+    fetch = f"flowpolicy data download {dataset.removesuffix('-v0')}{there}"
     if found.shards or not found.collectable:
         return f"download it with: {fetch}"
     usual = dataset == dataset_of(found.environment)
     name = found.environment if usual else dataset.removesuffix("-v0")
-    make = f"make it with: flowpolicy data collect {name} --rows {rows or 100_000}"
+    make = f"make it with: flowpolicy data collect {name} --rows {rows or 100_000}{there}"
     return (
         f"{make}, or download the official {found.transitions:,} rows with: {fetch}"
         if (found.official)

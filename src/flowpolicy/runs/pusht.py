@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,9 +66,10 @@ class PushT:
     def dataset(self) -> Dataset:
         """The demonstrations; ``MissingData`` says how to make them."""
         if not self.path.is_file():
+            there = f" --out {shlex.quote(self.file)}" if self.file else ""
             raise MissingData(
                 f"no demonstrations at {self.path}; make them with: flowpolicy data demonstrate "
-                f"pusht --rows {self.rows or 20_000}"
+                f"pusht --rows {self.rows or 20_000}{there}"
             )
         given = _load(self.path, stamp(str(self.path)))
         return _positions(given) if self.positions else given

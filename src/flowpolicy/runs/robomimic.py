@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +117,8 @@ class RoboMimic:
         return {"obs": (*own, state)}
 
     def _how_to_get(self) -> str:
-        make = f"flowpolicy data demonstrate {self.task} --rows {self.rows or 20_000}"
+        there = f" --out {shlex.quote(self.file)}" if self.file else ""
+        make = f"flowpolicy data demonstrate {self.task} --rows {self.rows or 20_000}{there}"
         if self.data == "scripted":
             return f"make them with: {make}"
         fetch = (

@@ -30,8 +30,8 @@ class OGBench:
     play or navigate, as in cube-double-noisy-task3 or antmaze-large-stitch-task3."""
     rows: int = 0
     """Rows of the collected file that is meant; where it is not there, and with 0, the official one
-    is, and with 0, where that is not there either, the collected one of most rows. The record of
-    the run names the file."""
+    is. With 0 and no official one it is the collected one of most rows. The run's record names the
+    file."""
     file: str = ""
     """A data file of yours, or a folder of them; empty for the usual places."""
     timing: Literal["pre", "post", "mixed"] = "pre"
