@@ -78,6 +78,20 @@ def test_own_data_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.Mo
         assert 1.0 < abs(space["degrees"]).max() <= 40.0
 
 
+def test_the_robot_s_page_trains_adapts_and_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline and online on one arm, then without JAX, in rad/s between those recorded."""
+    monkeypatch.chdir(tmp_path)
+    (text,) = blocks("docs/robot.md")
+    space = run_block(text, tmp_path)
+    assert space["run"].finished()
+    assert space["run"].load()[1]["env_steps"] == [60]
+    actions = space["policy"].act(space["seen"])
+    assert actions.shape == (2, 2)
+    assert 0.01 < abs(actions).max() <= 1.5
+
+
 @pytest.mark.slow
 def test_the_example_with_workers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds, two processes."""

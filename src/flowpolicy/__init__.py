@@ -36,7 +36,7 @@ if typing.TYPE_CHECKING:
     from flowpolicy.train.hardware import Hardware
     from flowpolicy.train.normalise import MinMax as min_max
     from flowpolicy.train.normalise import Standardise as standardise
-    from flowpolicy.train.phases import Offline, Online, RunConfig
+    from flowpolicy.train.phases import Evaluation, Offline, Online, RunConfig
     from flowpolicy.train.policy import Policy
     from flowpolicy.types import Spec, Transition
 
@@ -56,6 +56,7 @@ __all__ = [
     "SFP",
     "Agent",
     "Dataset",
+    "Evaluation",
     "FlowPolicyError",
     "Gymnasium",
     "Hardware",
@@ -111,6 +112,7 @@ _HOMES = {
     "SFP": ("flowpolicy.agents", "SFP"),
     "Agent": ("flowpolicy.agents", "Agent"),
     "Dataset": ("flowpolicy.data.dataset", "Dataset"),
+    "Evaluation": ("flowpolicy.train.phases", "Evaluation"),
     "FlowPolicyError": ("flowpolicy.errors", "FlowPolicyError"),
     "Gymnasium": ("flowpolicy.runs", "Gymnasium"),
     "Hardware": ("flowpolicy.train.hardware", "Hardware"),
