@@ -1,7 +1,11 @@
 """The public surface: its names, and that each is explained."""
 
 import ast
+import dataclasses
 import inspect
+import re
+import runpy
+import shlex
 import subprocess
 import sys
 import types
@@ -10,7 +14,11 @@ from pathlib import Path
 import pytest
 
 import flowpolicy as fp
+from flowpolicy import parts, runs
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.train import attempts
 
+PAGE = (Path(__file__).parents[1] / "docs" / "add_an_algorithm.md").read_text(encoding="utf-8")
 NAMES = """
 Agent BC Dataset FMQ FPMD FQL FlowPolicyError GFP Gymnasium Hardware IFQL MVP Minari OGBench
 Offline Online OwnData Policy PushT QAM QC RLPD Result RoboMimic Run RunConfig SFP Spec Transition
@@ -101,3 +109,60 @@ def test_overrides_of_a_wrong_type_name_the_field(wrong: dict, tmp_path: Path) -
     with pytest.raises(fp.FlowPolicyError, match=name):
         fp.train("toy/fmq", out=tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_named_after_the_agent_that_was_put_in(monkeypatch, tmp_path):
+    """Of another kind it is another method; no command line trains it, whatever its kind."""
+    asked = []
+
+    def attempt(*_, record, **__):
+        asked.append(record)
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    named = runs.get("toy/fmq").config.agent
+    for changes in (
+        {"eta": 0.2},
+        {"agent": dataclasses.replace(named, eta=0.2)},
+        {"agent": fp.BC()},
+    ):
+        with pytest.raises(InvalidConfig, match="enough"):
+            fp.train("toy/fmq", **changes)
+    assert [record["run"] for record in asked] == ["toy/fmq", "toy/fmq", "bc"]
+    assert [record.get("command") for record in asked] == [
+        "flowpolicy train toy/fmq --eta 0.2", None, None,
+    ]  # fmt: skip
+
+
+def test_the_page_s_recipe_keeps_the_protocol(monkeypatch, tmp_path):
+    """Everything of the named run but its agent; both runs are then compared."""
+    trained, seen = {}, []
+    monkeypatch.setitem(vars(fp), "train", lambda what, *, seeds, out: trained.update({out: what}))
+    monkeypatch.setitem(vars(fp), "compare", lambda *folders: seen.append(folders))
+    monkeypatch.setitem(vars(fp), "report", lambda *folders, out: seen.append(folders))
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.S | re.M)
+    (recipe,) = re.findall(r"^```\n(from flowpolicy import runs\n.*?)^```", PAGE, flags=re.S | re.M)
+    script = tmp_path / "recipe.py"
+    script.write_text(code.partition("# --- train it")[0] + recipe, encoding="utf-8")
+    space = runpy.run_path(str(script))
+    own, name = trained.values()
+    assert dataclasses.replace(own, agent=None) == dataclasses.replace(
+        runs.get(name).config, agent=None
+    )
+    assert own.agent == space["WeightedCloning"](chunk=5)
+    assert seen == [tuple(trained)] * 2
+
+
+def test_the_command_line_knows_parts_that_were_imported(tmp_path):
+    """By the page's command; without the import the answer says what to do."""
+    (program,) = re.findall(r'^python -c ".*?"', PAGE, flags=re.M)
+    (tmp_path / "my_awr.py").write_text(
+        "import flowpolicy as fp\n\n@fp.register('mine')\ndef mine():\n    'A part of mine.'\n"
+    )
+    words = [sys.executable, *shlex.split(program)[1:], "list", "--parts", "mine"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, "A part of mine." in done.stdout) == (0, True), done.stderr
+    refused = r"unknown part 'mine'.*if it is yours, import the file that registers it first"
+    with pytest.raises(fp.FlowPolicyError, match=refused):
+        parts.parse("mine")

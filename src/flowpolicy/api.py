@@ -61,7 +61,8 @@ def train(
     out:       the run's folder; a new one under ``runs/`` where None
     watch:     who is told of progress; nobody where None
     hardware:  processes and devices (``fp.Hardware(workers=4)``); one of each where None
-    overrides: fields of the run (batch=128) or of its agent (eta=0.3)
+    overrides: fields of the run (batch=128) or of its agent (eta=0.3); with another kind of agent
+               (agent=...) the run is no longer the named one, and is called as the agent is
 
     Raises ``FlowPolicyError``s that name the field and what is allowed, before training starts;
     ``Diverged`` and ``Stopped`` during it, with the last checkpoint kept.
@@ -74,13 +75,15 @@ def train(
         "phases": None if phases is None else as_phases(phases),
     }
     changes = {k: v for k, v in given.items() if v is not None} | overrides
-    config = override(config, changes)
+    kind, config = type(config.agent), override(config, changes)
+    if type(config.agent) is not kind:  # another method than the one the run is named after
+        name = parts.name_of(config.agent)
     if config.task is None:
         config = dataclasses.replace(config, task=RowsOnly())
     check_task(config.task)
     dataset = config.task.dataset() if data is None else data
     record = {"run": name, "versions": versions(), "commit": _commit()}
-    if isinstance(what, str) and data is None:
+    if isinstance(what, str) and data is None and "agent" not in changes:  # which is no option
         record["command"] = _command(name, changes)
     folder = free_folder(name) if out is None else Path(out)
     return attempts.run(

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from flowpolicy.errors import FlowPolicyError, InvalidConfig, unknown_name
+from flowpolicy.errors import FlowPolicyError, InvalidConfig, UnknownName, unknown_name
 
 _MAX_DEPTH = 64
 
@@ -53,7 +53,8 @@ def lookup(name: str) -> Callable[..., Any]:
     if name not in _PARTS:
         _import_the_library()
     if name not in _PARTS:
-        raise unknown_name("part", name, _PARTS)
+        known = unknown_name("part", name, _PARTS)
+        raise UnknownName(f"{known} (if it is yours, import the file that registers it first)")
     return _PARTS[name]
 
 
