@@ -3,7 +3,8 @@
 ==============================  =====================================================
 an npz                          OGBench's names: observations, actions, terminals, and
                                 where they are there rewards, masks, next_observations;
-                                D4RL's timeouts are refused, other arrays left unread
+                                other arrays are left unread, and D4RL's timeouts refused
+                                where they end what terminals does not
 an HDF5 file                    RoboMimic's layout, ``data.robomimic``
 a folder with meta/info.json    a LeRobotDataset of version 3, ``data.lerobot``
 a folder with columns.json      rows that ``convert`` wrote, mapped and not read
@@ -151,16 +152,24 @@ def recording(
         yield Recording.of_columns(columns, {**about, "file": path.name})
 
 
+def _cut_off(ended: np.ndarray, timeouts: np.ndarray) -> bool:
+    """Whether D4RL's time-outs say more than the ends that are read."""
+    if timeouts.shape != ended.shape or timeouts.dtype.kind not in "biuf":
+        return True
+    return bool(np.any((timeouts != 0) & (ended == 0)))
+
+
 def _of_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> Recording:
     missing = [n for n in _NEEDED if n not in arrays]
     if missing:
         raise InvalidData(f"{path}: {missing[0]} is missing; it holds {', '.join(arrays)}")
-    if "timeouts" in arrays:
-        raise InvalidData(
-            f"{path}: timeouts is not read; put it into terminals, as in terminals | timeouts, set "
-            "masks to 1 - terminals as they were before, and leave timeouts out"
-        )
     ended = arrays["terminals"]
+    if _cut_off(ended, arrays.get("timeouts", ended)):
+        raise InvalidData(
+            f"{path}: timeouts is not read, and ends trajectories that terminals does not; put it "
+            "into terminals, as in terminals | timeouts, and set masks to 1 - terminals as they "
+            "were before"
+        )
     rows = len(ended) if ended.ndim else 0
     return Recording(
         obs=arrays["observations"],

@@ -182,8 +182,11 @@ class RunFolder:
 
     def _append_row(self, name: str, columns: tuple[str, ...], cells: tuple[Any, ...]) -> None:
         """Adds a line; one before it that a kill cut off makes room, or both would be lost."""
-        told = _whole(self.path / name)
-        durable.cut(self.path / name, len(told))
+        path = self.path / name
+        data = _log(path) if path.exists() else b""
+        told = data[: data.rfind(b"\n") + 1]
+        if told != data:  # else another process may add lines meanwhile, and none is lost
+            durable.cut(path, len(told))
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         if not told:
