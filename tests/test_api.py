@@ -20,11 +20,11 @@ from flowpolicy.train import attempts
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add_an_algorithm.md").read_text(encoding="utf-8")
 NAMES = """
-Agent BC Dataset Evaluation FMQ FPMD FQL FlowPolicyError GFP Gymnasium Hardware IFQL MVP Minari OGBench
-Offline Online OwnData Policy PushT QAM QC RLPD Result RoboMimic Run RunConfig SFP Spec Transition
-action_mean_std action_min_max action_units best_of_n collect compare debug diagnose distil evaluate
-load_data min_max one_step package qgbs register report resume standardise sweep_refiner train
-trust_region trust_region_box
+Agent BC Dataset Evaluation FMQ FPMD FQL FlowPolicyError GFP Gymnasium Hardware IFQL MVP Minari
+OGBench Offline Online OwnData Policy PushT QAM QC RLPD Result RoboMimic Run RunConfig SFP Spec
+Transition action_mean_std action_min_max action_units best_of_n collect compare debug diagnose
+distil evaluate load_data min_max one_step package qgbs register report resume standardise
+sweep_refiner train trust_region trust_region_box
 """
 
 
