@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from flowpolicy import parts
-from flowpolicy.envs.fleet import Local
+from flowpolicy.envs.fleet import Local, Single
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.statistics import Interval, success_interval
@@ -19,7 +19,7 @@ from flowpolicy.train.given import check_episodes
 from flowpolicy.train.phases import RunConfig
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.table import Episodes
-from flowpolicy.train.task import Task
+from flowpolicy.train.task import Task, is_physical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ def evaluate(
     seeds:   which of the run's seeds; all where None
     episode_seed: what the episodes are drawn from; each agent's own seed where None
     refiner: acts in the place of the agent's own (``fp.qgbs(beam=4)``, ``fp.best_of_n(n=8)``)
-    task:    where to play; the run's own where None. What was played elsewhere is never written:
-             the run's tables are of its own task
+    task:    where to play; the run's own where None. What was played elsewhere is not written,
+             unless the run has no environment of its own: its tables are of one task
     write:   whether a line per seed is added to ``evaluations.csv``, and one to ``costs.csv``
     best:    the state whose evaluation within the run was the best, and not the newest; its lines
              are of its own step
@@ -80,7 +80,8 @@ def evaluate(
     policy = Policy.load(folder.path, refiner=refiner, best=best)
     loaded, where = folder.load(best=best), task or config.task
     played = _play(loaded, config, refiner, where, episodes, chosen, episode_seed)
-    rows, write = [one.row() for one in played], write and task is None
+    rows = [one.row() for one in played]
+    write = write and (where == config.task or not config.task.playable)
     if write:
         told = folder.evaluations()
         for one in played:
@@ -156,11 +157,14 @@ def _play(
     kind = "online" if meta["online"] else "offline"
     step = min(meta["env_steps"]) if meta["online"] else meta["updates"]
     label = OWN if refiner is None else parts.describe(refiner)
-    fleet = Local(task.env)
+    if is_physical(task) and len(seeds) > 1:
+        raise InvalidConfig(f"{task.name} is a robot: choose one of the seeds {seeds}")
+    fleet = Single(task.env) if is_physical(task) else Local(task.env)
     try:
         choose = own if refiner is None else refined(refiner)
-        size = min(config.evaluation.side_by_side, episodes)
-        evaluator = Evaluator(choose, trained.normaliser, fleet, range(max(size, len(seeds))))
+        size = max(min(config.evaluation.side_by_side, episodes), len(seeds))
+        numbers = range(size if fleet.repeats else 1)
+        evaluator = Evaluator(choose, trained.normaliser, fleet, numbers)
         which = np.asarray([config.seeds.index(seed) for seed in seeds])
         agents = jax.tree.map(lambda x: x[which], trained.agents)
         starts = seeds if episode_seed is None else (episode_seed,) * len(seeds)

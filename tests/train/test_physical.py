@@ -104,6 +104,19 @@ def test_no_action_of_a_robot_is_played_again(tmp_path):
     assert (meta["env_steps"], meta["cuts"], meta["stepper"]["episodes"]) == ([24], [[9]], [1])
 
 
+def test_evaluating_moves_one_robot_and_a_report_none(tmp_path):
+    """Episode after episode; the page says why it shows none."""
+    run = train(tmp_path / "r", evaluation=QUIET, **PLAN)
+    LOG.clear()
+    result = fp.evaluate(run, episodes=3)
+    assert result.rows[0].episodes == 3
+    assert [word for word in LOG if word != "step"] == ["made", "try", "try", "try"]
+    LOG.clear()
+    page = fp.report(run).read_text(encoding="utf-8")
+    assert "is a robot, and nothing is played on it" in page
+    assert not LOG
+
+
 @pytest.mark.parametrize("wrong", [{"seeds": (0, 1)}, {"hardware": fp.Hardware(workers=1)}])
 def test_a_robot_has_one_seed_and_no_workers(tmp_path, wrong):
     """There is one of it."""

@@ -11,6 +11,7 @@ from flowpolicy.report.show import tracker
 from flowpolicy.train.folder import OWN, RunFolder
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.random import Stream, episode_seed
+from flowpolicy.train.task import env_to_show
 
 EPISODES_TRIED = 8
 
@@ -44,13 +45,12 @@ def _play(cell: Cell, folder: RunFolder, seed: int) -> tuple[Rollout | None, Rol
     config = folder.config()
     refiner = None if cell.refiner == OWN else parts.parse(cell.refiner)
     index = config.seeds.index(seed)
-    env = config.task.env()
+    env = env_to_show(config.task)
     try:
         policy = Policy.load(folder.path, seed_index=index, refiner=refiner, seed=seed).in_box()
 
         def begin(episode: int) -> Act:
             del episode  # the noise goes on from episode to episode
-            policy.reset()
             return policy.session()
 
         starts = [episode_seed(seed, Stream.EVALUATE, i) for i in range(EPISODES_TRIED)]

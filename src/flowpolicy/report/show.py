@@ -17,6 +17,7 @@ from flowpolicy.report.rollout import Act, record_rollout, trace_flow
 from flowpolicy.train.folder import RunFolder
 from flowpolicy.train.policy import Policy
 from flowpolicy.train.random import Stream, episode_seed, stream_key
+from flowpolicy.train.task import env_to_show
 from flowpolicy.types import Observation
 
 NOISES = 96
@@ -30,7 +31,7 @@ def show(folder: RunFolder) -> Material:
     """
     task = folder.config().task
     try:
-        env = task.env()
+        env = env_to_show(task)
     except MissingData as error:
         return Material(rollout_absent=str(error), flow_absent=str(error))
     try:
@@ -52,7 +53,7 @@ def rollout_of(
     index:   which of the run's seeds, from 0
     best:    of the best state, and not of the newest
     """
-    env = folder.config().task.env()
+    env = env_to_show(folder.config().task)
     try:
         return _rollout(folder, env, refiner, index, best=best)
     finally:

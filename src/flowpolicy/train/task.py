@@ -72,6 +72,14 @@ def is_physical(task: Task) -> bool:
     return isinstance(task, Physical) and task.physical
 
 
+def env_to_show(task: Task) -> Env:
+    """An environment to be played for a picture; ``MissingData`` where there is none, or a robot,
+    which no picture moves."""
+    if is_physical(task):
+        raise MissingData(f"{task.name} is a robot, and nothing is played on it for a report")
+    return task.env()
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Neighbouring entries of an observation's field: what they are, how many, in what unit."""
