@@ -9,8 +9,8 @@ backend="numpy")``, needs no JAX.
 
 import importlib
 import sys
-import types
 import typing
+from types import ModuleType as _ModuleType
 
 if typing.TYPE_CHECKING:
     from flowpolicy.agents import BC, FMQ, FPMD, FQL, GFP, IFQL, MVP, QAM, QC, RLPD, SFP, Agent
@@ -168,15 +168,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Package(types.ModuleType):
+class _Package(_ModuleType):
     """This module: where a function and a folder share a name (train, report), it is the function.
 
     When a folder has been imported, Python binds it to its name in here; those are left out.
     """
 
     def __setattr__(self, name: str, value: typing.Any) -> None:
-        if not (name in _HOMES and isinstance(value, types.ModuleType)):
-            types.ModuleType.__setattr__(self, name, value)
+        if not (name in _HOMES and isinstance(value, _ModuleType)):
+            _ModuleType.__setattr__(self, name, value)
 
 
 sys.modules[__name__].__class__ = _Package

@@ -19,6 +19,17 @@ from flowpolicy.train.task import Task
 from flowpolicy.types import Key, Rows, Spec
 
 
+def check_new(
+    config: RunConfig, spec: Spec, task: Task, dataset: Dataset | None, shards: Shards | None
+) -> None:
+    """``InvalidConfig`` where a run that is not there yet would not do what it seems to."""
+    check_units(config, task, dataset)
+    if dataset is not None:
+        check_chunks(config, spec, dataset.rows)
+    if shards is not None:
+        check_turns(config, shards)
+
+
 def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:
     """``InvalidConfig`` where actions would have other units than those who get them expect."""
     if dataset is None or _units(dataset) is None:
@@ -47,10 +58,10 @@ def _units(dataset: Dataset) -> ActionUnits | None:
     return None if units is None or units.change_nothing else units
 
 
-def check_chunks(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
+def check_chunks(config: RunConfig, spec: Spec, rows: Rows) -> None:
     """``InvalidConfig`` where no chunk of the offline rows would teach the critic, silently."""
     view = config.agent.view
-    if rows is None or not config.offline_updates:
+    if not config.offline_updates:
         return
     longest = int(np.diff(np.flatnonzero(rows.ended), prepend=-1).max())
     if longest >= view.horizon or _teaches(view, rows) or not _has_critic(config, spec, rows):
@@ -62,12 +73,10 @@ def check_chunks(config: RunConfig, spec: Spec, rows: Rows | None) -> None:
     )
 
 
-def check_turns(config: RunConfig, shards: Shards | None) -> None:
+def check_turns(config: RunConfig, shards: Shards) -> None:
     """``InvalidConfig`` where some of the files would never have their turn: they change between
     dispatches alone.
     """
-    if shards is None:
-        return
     files, every = len(shards), shards.every
     most = max(_dispatched(config, phase) for phase in config.phases)
     if len({k * most // every % files for k in range(files * every)}) < files:

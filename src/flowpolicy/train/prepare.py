@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from flowpolicy.data.dataset import Dataset
+from flowpolicy.data.shards import Shards
 from flowpolicy.envs.fleet import Fleet, Local, Single
 from flowpolicy.envs.workers import Workers
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import memory
 from flowpolicy.train.devices import Devices
 from flowpolicy.train.evaluate import Examiner, refined, slots
-from flowpolicy.train.fits import check_chunks, check_turns, check_units
+from flowpolicy.train.fits import check_new
 from flowpolicy.train.folder import RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.learner import Learner
@@ -71,33 +72,25 @@ def prepare(
     """
     if dataset is None and config.offline_updates:
         raise InvalidConfig(f"an offline phase needs data, and task {task.name!r} gives none")
-    online = any(isinstance(phase, Online) for phase in config.phases)
     rows = None if dataset is None else dataset.rows
     devices = Devices(hardware, len(config.seeds), config.batch)
     with contextlib.ExitStack() as opened:
-        fleet = _fleet(config, task, hardware, watch) if online or task.playable else None
+        fleet = _fleet(config, task, hardware, watch) if _online(config) or task.playable else None
         if fleet is not None:
             opened.callback(fleet.close)
-        tried = config.evaluation.every or config.evaluation.final_episodes
-        spec = _spec(dataset, fleet if online or tried else None, config.offline_updates)
+        spec = _spec(dataset, fleet if _plays(config) else None, config.offline_updates)
         check_random_steps(config, spec)
         check_rewards(config, rows)
+        shards = _shards(task, dataset)
         if record is not None:  # a run that began before these were refused goes on
-            check_units(config, task, dataset)
-            check_chunks(config, spec, rows)
+            check_new(config, spec, task, dataset, shards)
         normaliser = _normaliser(config, spec, rows, start)
         like = rows or blank_rows(spec)
         there = None if rows is None or hardware.host_rows or mapped(rows) else rows
-        shards = None
-        if dataset is not None and isinstance(task, GivesShards):
-            shards = task.shards(dataset)
-        if record is not None:
-            check_turns(config, shards)
         memory.check(config, spec, there, like, hardware.seed_devices, 2 if shards else 1)
         if record is not None:
             opened.enter_context(only_writer(folder.path))
-            told = {"task": task.name, "data": None if dataset is None else dataset.record}
-            folder.create(config, spec, told | record)
+            folder.create(config, spec, _told(task, dataset) | record)
         learner = Learner(
             config,
             spec,
@@ -136,6 +129,27 @@ def _fleet(config: RunConfig, task: Task, hardware: Hardware, watch: Watch) -> F
         most=config.agent.view.chunk,
         say=watch.say,
     )
+
+
+def _online(config: RunConfig) -> bool:
+    return any(isinstance(phase, Online) for phase in config.phases)
+
+
+def _plays(config: RunConfig) -> bool:
+    """Whether an environment is stepped at all."""
+    tried = config.evaluation.every or config.evaluation.final_episodes
+    return _online(config) or tried > 0
+
+
+def _told(task: Task, dataset: Dataset | None) -> dict[str, Any]:
+    """What a run writes down of where its rows and episodes are from."""
+    return {"task": task.name, "data": None if dataset is None else dataset.record}
+
+
+def _shards(task: Task, dataset: Dataset | None) -> Shards | None:
+    if dataset is None or not isinstance(task, GivesShards):
+        return None
+    return task.shards(dataset)
 
 
 def _spec(dataset: Dataset | None, fleet: Fleet | None, updates: int) -> Spec:
