@@ -344,7 +344,7 @@ def test_the_offline_loss_online():
 
 
 def test_eta_0_leaves_the_improvement_out_beside_a_kept_loss():
-    """Only the offline loss is followed, to the bit: nothing of Q, nothing that holds on to u_off."""
+    """Only the offline loss is followed, to the bit: nothing of Q, nothing holds on to u_off."""
     actors = []
     for improve in (q_guidance, DirectGradient()):
         kept = _agent(eta=0.0, keep_offline_loss=0.5, improve=improve)
