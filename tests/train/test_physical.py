@@ -41,7 +41,7 @@ class Arm(PointMass):
         return super().step(action)
 
 
-@fp.register("arm")
+@fp.register("one_arm")
 @dataclasses.dataclass(frozen=True)
 class ArmTask(PointMassTask):
     """A point mass that is there once."""
