@@ -59,9 +59,8 @@ class ActionMeanStd:
 
     def units(self, action: np.ndarray) -> ActionUnits:
         """Units by mean and standard deviation."""
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what comes of that is not finite, and refused
+        # What comes of an overflow is not finite, and refused.
+        with np.errstate(over="ignore", invalid="ignore"):
             mean = _finite(np.mean(action, axis=0, dtype=np.float64))
             # numpy's own std would make an array of deviations of the size of all actions.
             squares = sum(np.sum(np.square(block - mean), axis=0) for block in blocks(action))
