@@ -15,7 +15,9 @@ from flowpolicy.agents.cloning import weighted
 from flowpolicy.agents.fpmd import Jumps, surplus
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import (
+    Moments,
     ScaledWeights,
+    equal_weights,
     mean_flow,
     released_weights,
 )
@@ -200,7 +202,8 @@ def test_the_settings():
     ("field", "value", "released"),
     [
         ("start", 0.0, r"0\.5"), ("noise", -1.0, r"0\.5"), ("noise", np.inf, r"0\.5"),
-        ("noise", np.nan, r"0\.5"), ("reward_scale", 0.0, r"0\.2, on pixels 1"),
+        ("noise", np.nan, r"0\.5"), ("noise", 2.5, r"0\.5"), ("entropy", 2.5, r"-1\.5"),
+        ("entropy", -11.0, r"-1\.5"), ("reward_scale", 0.0, r"0\.2, on pixels 1"),
         ("reward_scale", np.nan, r"0\.2"), ("entropy", np.nan, r"-1\.5 or -0\.9"),
         ("entropy", -np.inf, r"-1\.5"), ("steps", 0, "20"), ("act_steps", 0, "1"),
         ("noise_every", 0, "250"), ("delay", 0, "2"), ("memory", 0.0, r"0\.001"),
@@ -227,6 +230,30 @@ def test_a_net_that_its_terms_do_not_train_is_refused(wrong, why):
     """A velocity has no jumps to train, and a flow map acts by nothing else."""
     with pytest.raises(InvalidConfig, match=why):
         FPMD(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"weigh": equal_weights, "bootstrap": OneStep()}, "improve nothing"),
+        ({"weigh": equal_weights, "bootstrap": BestOfN(1)}, r"best_of_n\(n=32\), as released"),
+        ({"weigh": released_weights, "entropy": -4.5}, r"above -4\.1.*-1\.5 or -0\.9.*got -4\.5"),
+        ({"weigh": released_weights, "noise": 1e-3}, r"overflow below 0\.004.*0\.001"),
+    ],
+)
+def test_weights_that_cannot_work_are_refused(wrong, why):
+    """Neither weights nor a selection; a temperature of next to 0 by way of the noise."""
+    with pytest.raises(InvalidConfig, match=why):
+        FPMD(**wrong)
+
+
+def test_the_smallest_noise_of_the_released_weights_is_no_overflow():
+    """At the entropy where the noise is 0.004 the largest weight is a number of float32."""
+    assert FPMD(weigh=released_weights, entropy=-4.1).entropy == -4.1
+    with pytest.raises(InvalidConfig):
+        FPMD(weigh=released_weights, entropy=-4.11)
+    weights = released_weights(jnp.full(2, 1e6), Moments.create(), jnp.asarray(0.004))
+    assert np.isfinite(weights).all()
 
 
 def test_guards_are_told_values_in_the_rewards_own_units():

@@ -225,6 +225,14 @@ def test_actions_above_the_reference_are_cloned(rule, reference):
         assert (g > 0.5) == (2 * a > reference)
 
 
+@pytest.mark.parametrize("field", ["target", "reference"])
+def test_a_third_policy_is_refused(field):
+    """Where it is given, and not where it is traced: the values are those of two actions."""
+    with pytest.raises(InvalidConfig, match=rf"gfp\.{field}.*0, the actor's.*1, VaBC's.*got 2"):
+        setup.config("gfp", **{field: member(2)})
+    assert setup.config("gfp", **{field: member(1)})
+
+
 def test_the_guidance_trains_nothing():
     """Weights and normaliser are numbers to the critic, to mu and to VaBC."""
     critic, pair = _case([0.3, 0.1], slope=((2.0, 0.0), (1.0, -1.0)))

@@ -467,6 +467,7 @@ def test_settings_that_make_no_sense_are_refused(wrong, why):
         (EditHead, {"temperature": 0.0}, r"temperature > 0 \(1\)"),
         (EditHead, {"temperature": float("inf")}, r"temperature > 0 \(1\)"),
         (EditHead, {"entropy": float("nan")}, r"\(-0\.5\)"),
+        (EditHead, {"entropy": 0.7}, r"\(-0\.5\) below the 0\.69 nats of a uniform entry"),
     ],
 )
 def test_heads_that_do_nothing_are_refused(head, wrong, paper):

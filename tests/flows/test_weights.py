@@ -123,7 +123,19 @@ def test_weights_that_all_underflow_are_no_fault(weights):
         assert np.isnan(share(jnp.array([*weights, np.nan])))
         assert np.isnan(share(jnp.array([*weights, np.inf])))
     metrics = weight_metrics(jnp.array(weights))
-    assert all(float(value) == pytest.approx(0.0, abs=1e-40) for value in metrics.values())
+    for name in ("mean", "effective_share", "overflow"):
+        assert float(metrics[f"weights/{name}"]) == pytest.approx(0.0, abs=1e-40)
+
+
+def test_a_clip_that_makes_weights_the_same_is_told():
+    """Three values of four lie beyond 3 spreads: nothing tells them apart, which an effective share
+    near 1 does not say. Without the clip one has the largest weight."""
+    moments = Moments(jnp.asarray(10.0), jnp.asarray(1.0))
+    q = jnp.array([50.0, 51.0, 60.0, 12.0])
+    for weigh, share in ((StandardisedWeights(), 0.75), (StandardisedWeights(1.0, 1e9), 0.25)):
+        metrics = weight_metrics(weigh(q, moments, NOISE))
+        assert metrics["weights/largest_share"] == share
+    assert weight_metrics(equal_weights(q, moments, NOISE))["weights/largest_share"] == 1.0
 
 
 def test_weights_that_overflow_are_reported_and_not_hidden():

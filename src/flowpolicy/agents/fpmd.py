@@ -40,7 +40,9 @@ from flowpolicy.flows import (
     Triangle,
     Weighting,
     diagonal,
+    equal_weights,
     mean_flow,
+    released_weights,
     weight_metrics,
 )
 from flowpolicy.nets import Adam, MLPCritic, MLPFlow, MLPVelocity, Trainable
@@ -57,6 +59,8 @@ RELEASED = {
     "steps": "20", "act_steps": "1", "noise_every": "250", "delay": "2", "memory": "0.001",
 }  # fmt: skip
 """What the released runs have, for whoever is refused."""
+SMALLEST_RELEASED_NOISE = 0.004
+"""exp(3 * 0.1 / noise) must be a number of float32."""
 
 
 @register("fpmd")
@@ -88,10 +92,11 @@ class FPMD:
     """The particle: the action collected, the next action in the TD target, and the flow's target.
     ``one_step()`` leaves mirror descent's weights alone."""
     noise: float = 0.5
-    """Standard deviation of the exploration noise at the start, above 0."""
+    """Standard deviation of the exploration noise at the start, above 0 and at most 2, the width of
+    the box."""
     entropy: float = -1.5
-    """Entropy per entry, in nats, that the exploration noise goes to: a standard deviation of
-    0.054. Another default of the code has -0.9."""
+    """Entropy per entry, in nats, that the exploration noise goes to, of at least -10 and at most 2
+    (a standard deviation of 1.8): here one of 0.054. Another default of the code has -0.9."""
     noise_every: int = 250
     """Updates from one step of the noise to the next."""
     delay: int = 2
@@ -120,14 +125,16 @@ class FPMD:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        for field in ("start", "noise", "reward_scale"):
+        for field in ("start", "reward_scale"):
             self._require(field, 0 < getattr(self, field) < math.inf, "above 0 and finite")
+        self._require("noise", 0 < self.noise <= 2, "above 0 and at most 2, the width of the box")
         for field in ("steps", "act_steps", "noise_every", "delay"):
             self._require(field, getattr(self, field) >= 1, "at least 1")
-        self._require("entropy", math.isfinite(self.entropy), "finite")
+        self._require("entropy", -10 <= self.entropy <= 2, "in [-10, 2] nats an entry")
         self._require("memory", 0 < self.memory <= 1, "in (0, 1]")
         check_critic("fpmd", self.tau, self.ensemble, self.aggregate)
         self._check_terms()
+        self._check_weights()
 
     def _check_terms(self) -> None:
         """The net has as many times as the equations that train it."""
@@ -143,6 +150,24 @@ class FPMD:
             raise InvalidConfig(
                 "fpmd: mlp_flow acts by jumps between two times, and its terms train none of them; "
                 "fpmd_r() has a net of one time, mlp_velocity, fpmd_m() MeanFlow's equation"
+            )
+
+    def _check_weights(self) -> None:
+        """Something improves the policy, and no weight overflows by the settings alone."""
+        if self.weigh is equal_weights and self.bootstrap in (OneStep(), BestOfN(1)):
+            raise InvalidConfig(
+                "fpmd: equal_weights with a bootstrap of one sample learn the policy's own actions "
+                "and improve nothing; weigh them (standardised_weights()) or select them "
+                "(best_of_n(n=32), as released)"
+            )
+        last = math.exp(self.entropy) / math.sqrt(2.0 * math.pi * math.e)
+        least = min(self.noise, last)
+        if self.weigh is released_weights and least < SMALLEST_RELEASED_NOISE:
+            raise InvalidConfig(
+                "fpmd: released_weights divide by the exploration noise, and overflow below "
+                f"{SMALLEST_RELEASED_NOISE} of it; entropy must be above -4.1 and noise above "
+                "that (the released runs end at an entropy of -1.5 or -0.9), got "
+                f"{self.entropy} and {self.noise}"
             )
 
     def _require(self, field: str, holds: bool, allowed: str) -> None:

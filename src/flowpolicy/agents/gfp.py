@@ -127,6 +127,13 @@ class GFP:
                 f"got {self.eta}"
             )
         check_critic("gfp", self.tau, self.ensemble, self.aggregate)
+        for field in ("target", "reference"):
+            rule = getattr(self, field)
+            if isinstance(rule, member) and rule.index not in (0, 1):
+                raise InvalidConfig(
+                    f"gfp.{field}: member.index must be 0, the actor's action, or 1, VaBC's, "
+                    f"got {rule.index}"
+                )
 
     @property
     def view(self) -> View:

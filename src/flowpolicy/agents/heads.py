@@ -166,7 +166,7 @@ class EditHead:
     """The most that an entry is changed by, in (0, 2]. QAM-E: 0.1 on puzzle-3x3, cube-triple,
     cube-quadruple, antmaze and humanoidmaze, 0.9 on puzzle-4x4; elsewhere QAM was as good."""
     entropy: float = -0.5
-    """Target entropy of e per entry of the chunk, in nats; a uniform entry would have 0.69."""
+    """Target entropy of e per entry of the chunk, in nats, below the 0.69 of a uniform entry."""
     temperature: float = 1.0
     """Temperature at the start, above 0."""
     net: Any = MLPGaussian()
@@ -175,11 +175,11 @@ class EditHead:
     def __post_init__(self) -> None:
         """Checks the fields."""
         positive = 0 < self.scale <= 2 and 0 < self.temperature < math.inf
-        if not (positive and math.isfinite(self.entropy)):
+        if not (positive and -math.inf < self.entropy < math.log(2.0)):
             raise InvalidConfig(
                 "edit_head needs scale in (0, 2] (the paper has 0.1 and 0.9; 2 is the width of the "
-                "box), temperature > 0 (1) and an entropy (-0.5), all finite, got "
-                f"{self.scale}, {self.temperature} and "
+                "box), temperature > 0 (1) and an entropy (-0.5) below the 0.69 nats of a uniform "
+                f"entry, all finite, got {self.scale}, {self.temperature} and "
                 f"{self.entropy}; the paper's scale of 0 stands for QAM, which is flow_head"
             )
 

@@ -150,10 +150,13 @@ def effective_share(weights: Float[Array, "batch"]) -> Scalar:
 
 
 def weight_metrics(weights: Float[Array, "batch"]) -> Metrics:
-    """Mean, effective share, and the share of weights that overflowed, which nothing hides."""
+    """Mean, effective share, the share of samples that have the largest weight (one of the batch,
+    unless a clip makes many the same), and of weights that overflowed, which nothing hides."""
     weights = jax.lax.stop_gradient(weights)
+    largest = weights == jnp.max(weights)
     return {
         "weights/mean": jnp.mean(weights),
         "weights/effective_share": effective_share(weights),
+        "weights/largest_share": jnp.mean(largest.astype(jnp.float32)),
         "weights/overflow": jnp.mean((~jnp.isfinite(weights)).astype(jnp.float32)),
     }
