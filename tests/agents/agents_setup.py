@@ -13,7 +13,8 @@ from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.agents.heads import EditHead, OneStepHead
 from flowpolicy.agents.qam import back_propagate
 from flowpolicy.agents.reconstructed.decision_flow import direction_reward
-from flowpolicy.flows import Latent, LogitNormal, Stabilised, Term, mean_flow
+from flowpolicy.agents.reconstructed.swfp import end_to_end
+from flowpolicy.flows import Latent, LogitNormal, Stabilised, Term, Triangle, mean_flow
 from flowpolicy.nets import (
     Adam,
     MLPCritic,
@@ -80,9 +81,18 @@ OWN = {
 VARIANTS = {
     "bam": ("qam", {"improve": back_propagate}),
     "decision_flow_direction": ("decision_flow", {"reward": direction_reward}),
+    "fpmd_m": (
+        "fpmd",
+        {
+            "terms": (Term(mean_flow, Triangle()),),
+            "steps": 1,
+            "actor": MLPFlow(width=8, depth=1, embed=Plain()),
+        },
+    ),
     "qam_e": ("qam", {"head": EditHead(net=MLPGaussian(width=8, depth=1))}),
     "qam_f": ("qam", {"head": OneStepHead(1.0, MLPOneStep(width=8, depth=1))}),
     "sfp_latent": ("sfp", {"tube": Latent(0.3, 0.3, 0.5)}),
+    "swfp_end_to_end": ("swfp", {"improve": end_to_end}),
 }
 """Agents made of another's configuration: whose, and with which fields."""
 ALL = sorted([*AGENTS, *VARIANTS])

@@ -15,6 +15,7 @@ from flowpolicy.agents.cloning import weighted
 from flowpolicy.agents.fpmd import Jumps, surplus
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import (
+    FlowMap,
     Moments,
     ScaledWeights,
     equal_weights,
@@ -90,6 +91,40 @@ def test_a_velocity_jumps_by_euler_steps_from_narrowed_noise():
     step = step + 0.25 * map.velocity(jnp.asarray(0.75), step, s)
     np.testing.assert_allclose(Jumps(map, 2, 0.5).flow(half, ONE, z, s), step, atol=1e-5)
     assert (jumps.nfe(0.0), agent.flow().nfe(0.0), agent._particles().nfe(0.0)) == (3, 1, 3)
+
+
+def _exact(away, width):
+    """The velocity of half N(0.3 - away, width^2) and half N(0.3 + away, width^2): E[a - z | x]."""
+
+    def velocity(t, _, x, s):
+        spread = (t * width) ** 2 + (1 - t) ** 2
+        modes = 0.3 + away * jnp.array([-1.0, 1.0])
+        share = jax.nn.softmax(-((x - t * modes) ** 2) / (2 * spread))
+        a = jnp.sum(share * (modes + t * width**2 / spread * (x - t * modes)))
+        return (a - x) / (1 - t)
+
+    return FlowMap(velocity, 1)
+
+
+def test_one_step_loses_the_policy_s_spread_and_with_two_modes_all():
+    """The paper's claim, on exact fields: one step gives every sample the mean, and its distance to
+    20 steps (Wasserstein-2) shrinks with the policy's width. Of two modes it keeps neither."""
+    z = jax.scipy.stats.norm.ppf((jnp.arange(400.0) + 0.5) / 400)[:, None]
+
+    def drawn(law, steps):
+        flow = Jumps(_exact(*law), steps, 1.0)
+        return jax.vmap(lambda z: flow.flow(ZERO, ONE, z, jnp.zeros(1)))(z)[:, 0]
+
+    for width in (0.4, 0.2, 0.1, 0.05):
+        one, some, many = (jnp.sort(drawn((0.0, width), steps)) for steps in (1, 20, 400))
+        np.testing.assert_allclose(one, 0.3, atol=1e-6)
+        assert jnp.std(many) == pytest.approx(width, rel=0.05)
+        # 20 steps make the policy narrower than it is.
+        assert 0.6 * width < jnp.sqrt(jnp.mean((one - some) ** 2)) < width
+    np.testing.assert_allclose(drawn((0.4, 0.05), 1), 0.3, atol=1e-6)
+    ends = drawn((0.4, 0.05), 20)
+    assert jnp.mean(jnp.abs(ends - 0.7) < 0.2) == pytest.approx(0.5, abs=0.02)
+    assert jnp.mean(jnp.abs(ends + 0.1) < 0.2) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_flow_map_goes_in_one_jump():
