@@ -19,7 +19,7 @@ from flowpolicy.refine import BestOfN, OneStep
 from flowpolicy.runs import summary
 from flowpolicy.runs.guided import LARGE_BATCH, gfp, gfp_batch
 from flowpolicy.runs.paper import OGBENCH, PAGE, TASKS
-from flowpolicy.runs.tilted import row
+from flowpolicy.runs.tilted import row, tilted, tilted_e, tilted_f
 from flowpolicy.train.task import Task
 from flowpolicy.values import mean, member, minimum
 
@@ -150,6 +150,13 @@ def test_fpmd_runs_purely_online_on_mujoco():
         ("antsoccer-arena-stitch", 0.1, 0.01, 0.995),
         ("humanoidmaze-medium-stitch", 0.3, 1e-3, 0.999),
         ("humanoidmaze-large", 0.3, 1e-4, 0.999),
+        ("humanoidmaze-medium", 0.3, 1e-3, 0.995),
+        ("cube-single", 10.0, 0.1, 0.99),
+        ("cube-double", 1.0, 0.01, 0.99),
+        ("cube-triple", 1.0, 1e-5, 0.99),
+        ("puzzle-3x3", 3.0, 1e-3, 0.99),
+        ("puzzle-4x4", 3.0, 1e-5, 0.99),
+        ("scene", 10.0, 1e-3, 0.99),
         ("cube-single-noisy", 10.0, 1e-3, 0.99),
         ("cube-double-noisy", 0.1, 1e-4, 0.99),
         ("cube-triple-noisy", 0.1, 1e-5, 0.99),
@@ -189,6 +196,31 @@ def test_mazes_that_gfp_lacks_have_antmaze_large_s_values():
     for env in lacking:
         assert gfp(env) == gfp("antmaze-large")
     assert gfp("antmaze-large") != fp.GFP()
+
+
+@pytest.mark.parametrize(
+    ("env", "tau", "tau_f", "alpha", "tau_e", "scale"),
+    [
+        ("puzzle-3x3", 3.0, 3.0, None, 1.0, 0.1),
+        ("scene", 1.0, 1.0, 300.0, 1.0, None),
+        ("cube-double", 1.0, 1.0, None, 1.0, None),
+        ("cube-triple", 3.0, 10.0, 300.0, 3.0, 0.1),
+        ("cube-quadruple", 1.0, 0.3, 30.0, 3.0, 0.1),
+        ("puzzle-4x4", 30.0, 3.0, 3.0, 0.1, 0.9),
+        ("antmaze-large", 10.0, 3.0, 30.0, 1.0, 0.1),
+        ("antmaze-giant", 3.0, 3.0, 30.0, 10.0, 0.1),
+        ("humanoidmaze-medium", 3.0, 1.0, 30.0, 3.0, 0.1),
+        ("humanoidmaze-large", 3.0, 0.3, 30.0, 3.0, 0.1),
+    ],
+)
+def test_qam_s_values(env, tau, tau_f, alpha, tau_e, scale):
+    """All rows of its table; where the weight of a head is 0 there, the variant is QAM."""
+    plain, distilled, edited = tilted(env), tilted_f(env), tilted_e(env)
+    taus = [agent.inverse_temperature for agent in (plain, distilled, edited)]
+    assert taus == [tau, tau_f, tau_e]
+    assert plain.head == FlowHead()
+    assert distilled.head == (OneStepHead(alpha) if alpha else FlowHead())
+    assert edited.head == (EditHead(scale) if scale else FlowHead())
 
 
 @pytest.mark.parametrize("env", ["antsoccer-arena", "puzzle-4x5", "cube-octuple"])
