@@ -216,3 +216,18 @@ def test_a_refiner_that_an_agent_cannot_play_is_refused_before_training(tmp_path
         with pytest.raises(InvalidConfig, match=f"{lacks}; .* Agents that have both: .*fmq"):
             fp.train("toy/fmq", task=TINY["task"], out=tmp_path / "run", **changes)
         assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_executes_actions_in_the_box(run):
+    """As collecting does: whatever refiner is looked at, and whatever the environment would do."""
+    trained, _ = run.load()
+    seen = []
+
+    class Unbounded(PointMass):
+        def step(self, action):
+            seen.append(np.array(action))
+            return super().step(action)
+
+    wide = refined(BestOfN(8, bound=2.0))
+    Evaluator(wide, trained.normaliser, Local(Unbounded), range(2))(trained.agents, (0,), 2, 2)
+    assert np.abs(seen).max() == 1.0

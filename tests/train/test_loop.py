@@ -401,3 +401,23 @@ def test_standardising_is_training_on_standardised_rows(tmp_path):
     two = fp.train(config, fp.Dataset.from_rows(seen, {}), out=tmp_path / "before")
     for a, b in zip(jax.tree.leaves(agents(one)), jax.tree.leaves(agents(two)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_the_replay_holds_what_was_executed():
+    """An action outside the box is executed, and kept, at its wall; by an environment that would
+    not have clipped it, too."""
+    seen = []
+
+    class Unbounded(PointMass):
+        def step(self, action):
+            seen.append(np.array(action))
+            return super().step(action)
+
+    stepper = Stepper(Local(Unbounded), (0,), 3)
+    stepper.begin()
+    chunks = np.array([[[2.0, -0.25], [-1.5, 1.0], [0.5, -3.0]]], np.float32)
+    rows = stepper.step(chunks, limit=100).rows
+    wanted = np.array([[1.0, -0.25], [-1.0, 1.0], [0.5, -1.0]], np.float32)
+    np.testing.assert_array_equal(rows.action[0], wanted)
+    np.testing.assert_array_equal(seen, wanted)
+    assert rows.action.dtype == np.float32

@@ -71,7 +71,10 @@ class Stepper:
         return jax.tree.map(lambda *xs: np.stack(xs), *self._obs)
 
     def step(self, chunks: np.ndarray, limit: int) -> Taken:
-        """Executes ``chunks`` (seeds, h, action), no seed beyond ``limit`` steps in all."""
+        """Executes ``chunks`` (seeds, h, action), clipped to [-1, 1], no seed beyond ``limit``
+        steps in all."""
+        # Environments clip, and the replay must hold what was executed.
+        chunks = np.clip(chunks, -1.0, 1.0)
         allowed = np.clip(limit - self.env_steps, 0, self._chunk)
         actions = {int(i): chunks[i, : allowed[i]] for i in np.flatnonzero(allowed)}
         steps: list[list[tuple[Any, ...]]] = [[] for _ in self._seeds]

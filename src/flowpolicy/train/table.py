@@ -88,10 +88,10 @@ class Table:
         return jax.tree.map(lambda *xs: np.stack(xs).reshape(*self.shape, *xs[0].shape), *filled)
 
     def play(self, chunks: np.ndarray) -> np.ndarray:
-        """Executes one chunk (seeds, environments, h, action) in every open environment; returns
-        where an episode began, as booleans.
+        """Executes one chunk (seeds, environments, h, action), clipped to [-1, 1] as collecting
+        does, in every open environment; returns where an episode began, as booleans.
         """
-        flat = chunks.reshape(len(self._numbers), *chunks.shape[2:])
+        flat = np.clip(chunks, -1.0, 1.0).reshape(len(self._numbers), *chunks.shape[2:])
         going = {self._numbers[slot]: int(slot) for slot in np.flatnonzero(self._index >= 0)}
         over, lost = [], []
         for number, steps in self._fleet.play({n: flat[s] for n, s in going.items()}).items():
