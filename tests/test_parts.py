@@ -1,8 +1,12 @@
 """Named parts: written as JSON or text and read back as they were, and nothing else is read."""
 
 import dataclasses
+import importlib.util
 import json
 import math
+import runpy
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -294,6 +298,48 @@ def test_a_taken_name_is_refused(registry):
             pass
 
     assert parts.lookup("best_of_n") is refine.BestOfN
+
+
+def _read_file(folder, module, text):
+    """A user's file, imported under that name or, as ``__main__``, run as a program."""
+    path = folder / f"{module.strip('_')}.py"
+    path.write_text(text, encoding="utf-8")
+    if module == "__main__":
+        return runpy.run_path(str(path), run_name=module)
+    spec = importlib.util.spec_from_file_location(module, path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return vars(made)
+
+
+OWN_FILE = """
+import flowpolicy as fp
+
+@fp.register("own_mean")
+def own_mean(x):
+    return x
+"""
+
+
+@pytest.mark.parametrize("known", [values.mean, FMQ])
+def test_a_copy_does_not_take_the_library_s_name(registry, tmp_path, known):
+    """A copy of the file it is in, imported or run; the message says which two there are."""
+    file = Path(sys.modules[known.__module__].__file__)
+    name, text = name_of(known), file.read_text(encoding="utf-8")
+    for module in ("copied", "__main__"):
+        message = rf"already registered as (\w+) of {known.__module__}, and \1 of {module} needs"
+        with pytest.raises(InvalidConfig, match=message):
+            _read_file(tmp_path, module, text)
+        assert parts.lookup(name) is known
+
+
+def test_a_file_may_be_read_again(registry, tmp_path):
+    """Reloaded, or as a program that is imported as well, in either order; the last one counts."""
+    for module in ("once", "once", "__main__", "__main__", "once"):
+        made = _read_file(tmp_path, module, OWN_FILE)
+        assert parts.lookup("own_mean") is made["own_mean"]
+    with pytest.raises(InvalidConfig, match="own_mean of once, and own_mean of twice needs"):
+        _read_file(tmp_path, "twice", OWN_FILE)
 
 
 def test_a_part_must_not_change(registry):

@@ -25,12 +25,15 @@ T = TypeVar("T", bound=Callable[..., Any])
 _PARTS: dict[str, Callable[..., Any]] = {}
 _NAMES: dict[Callable[..., Any], str] = {}
 
+_PROGRAMS = ("__main__", "__mp_main__", "<run_path>")
+"""What Python calls a file that is run: by itself, in a spawned process, by ``runpy``."""
+
 
 def register(name: str) -> Callable[[T], T]:
     """Registers a frozen dataclass, or a function that is used as it stands, under ``name``.
 
-    Raises ``InvalidConfig`` where the name is taken by something else, or a class is not a frozen
-    dataclass.
+    Raises ``InvalidConfig`` where the name is taken by something else, a copy of it in another file
+    included, or a class is not a frozen dataclass. A file of yours may be read again.
     """
 
     def decorate(thing: T) -> T:
@@ -39,13 +42,30 @@ def register(name: str) -> Callable[[T], T]:
             if parameters is None or not parameters.frozen:
                 raise InvalidConfig(f"part {name!r}: {thing.__name__} must be a frozen dataclass")
         known = _PARTS.get(name)
-        if known is not None and known.__qualname__ != thing.__qualname__:
-            raise InvalidConfig(f"part {name!r} is already registered as {known.__qualname__}")
+        if known is not None and not _again(known, thing):
+            raise InvalidConfig(
+                f"part {name!r} is already registered as {known.__qualname__} of "
+                f"{known.__module__}, and {thing.__qualname__} of {thing.__module__} needs a name "
+                "of its own"
+            )
         _PARTS[name] = thing
         _NAMES[thing] = name
         return cast(T, thing)
 
     return decorate
+
+
+def _again(known: Callable[..., Any], thing: Callable[..., Any]) -> bool:
+    """Whether ``thing`` is ``known`` from another reading of its file.
+
+    A reloaded module keeps its name. A file that is run has another one than where it is imported,
+    so that of two names one may be a program's; not for the library's parts, which nobody runs.
+    """
+    if known.__qualname__ != thing.__qualname__:
+        return False
+    modules = {known.__module__, thing.__module__}
+    ours = any(str(module).startswith("flowpolicy.") for module in modules)
+    return len(modules) == 1 or (not ours and not modules.isdisjoint(_PROGRAMS))
 
 
 def lookup(name: str) -> Callable[..., Any]:
