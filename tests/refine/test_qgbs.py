@@ -243,6 +243,23 @@ def test_searches_refuse_what_makes_no_sense(search, field):
 
 
 @pytest.mark.parametrize("search", [QGBS, QGBSKeepBest])
+@pytest.mark.parametrize("field", ["snr", "eta"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_search_refuses_what_is_not_finite(search, field, value):
+    """Every action would be NaN, or a corner of the box."""
+    with pytest.raises(InvalidConfig, match=rf"snr and eta finite.*{field}={value}"):
+        search(**{field: value})
+
+
+@pytest.mark.parametrize(("search", "name"), [(QGBS, "qgbs"), (QGBSKeepBest, "qgbs_keep_best")])
+@pytest.mark.parametrize("bound", [0.0, -1.0, np.nan])
+def test_a_search_refuses_a_box_without_a_point(search, name, bound):
+    """As the other refiners do: clipped to [1, -1], every action would be one of its walls."""
+    with pytest.raises(InvalidConfig, match=rf"^{name}\.bound must be above 0, got {bound}"):
+        search(bound=bound)
+
+
+@pytest.mark.parametrize("search", [QGBS, QGBSKeepBest])
 @pytest.mark.parametrize("field", [{"steps": 10**9}, {"beam": 2**20}, {"branches": 2**20}])
 def test_a_search_without_end_is_refused(search, field):
     """Its rounds would be traced one by one, also to read a stranger's run."""

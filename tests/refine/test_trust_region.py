@@ -104,7 +104,9 @@ def test_the_box_comes_last(key):
     np.testing.assert_array_equal(refined, [1.0, -1.0])
 
 
-def test_a_negative_radius_is_refused():
-    """It would walk downhill."""
-    with pytest.raises(InvalidConfig, match="eta must be at least 0"):
-        TrustRegion(-0.1)
+@pytest.mark.parametrize("eta", [-0.1, np.inf, np.nan])
+def test_a_radius_that_is_none_is_refused(eta):
+    """A negative one would walk downhill; with the others every action is a corner, or NaN."""
+    message = rf"trust_region\.eta must be at least 0 and finite.*got {eta}"
+    with pytest.raises(InvalidConfig, match=message):
+        TrustRegion(eta)

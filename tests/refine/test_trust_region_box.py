@@ -175,7 +175,9 @@ def test_as_a_refiner_it_moves_what_the_draw_gave(key):
                 np.testing.assert_allclose(moved, displace(quadratic, a, 0.3), atol=1e-6)
 
 
-def test_a_negative_radius_is_refused():
+@pytest.mark.parametrize("eta", [-1.0, np.inf, np.nan])
+def test_a_radius_that_is_none_is_refused(eta):
     """The message names field and value."""
-    with pytest.raises(InvalidConfig, match=r"trust_region_box\.eta must be at least 0, got -1"):
-        TrustRegionBox(-1.0)
+    message = rf"trust_region_box\.eta must be at least 0 and finite.*got {eta}"
+    with pytest.raises(InvalidConfig, match=message):
+        TrustRegionBox(eta)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
-from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, from_noise
+from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, check_bound, from_noise
 from flowpolicy.types import Key, Observation, Vector
-
-
-def _check_bound(name: str, bound: float) -> None:
-    if not bound > 0:
-        raise InvalidConfig(f"{name}.bound must be above 0, got {bound}")
 
 
 @register("one_step")
@@ -27,7 +22,7 @@ class OneStep:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        _check_bound("one_step", self.bound)
+        check_bound("one_step", self.bound)
 
     @property
     def nfe(self) -> int:
@@ -61,7 +56,7 @@ class BestOfN:
             raise InvalidConfig(f"best_of_n.n must be at least 1, got {self.n}")
         if self.n > MAX_CANDIDATES:
             raise InvalidConfig(f"best_of_n.n must be at most {MAX_CANDIDATES}, got {self.n}")
-        _check_bound("best_of_n", self.bound)
+        check_bound("best_of_n", self.bound)
 
     @property
     def nfe(self) -> int:

@@ -1,11 +1,13 @@
 """What every refiner is made of: a jump from noise, and Theorem 3.2's displacement."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.types import Key, Observation, Scalar, Vector
 
@@ -45,6 +47,21 @@ class Refiner(Protocol):
     def __call__(self, key: Key, flow: Flow, q: Q, s: Observation) -> Vector:
         """One action in [-bound, bound]."""
         ...
+
+
+def check_bound(name: str, bound: float) -> None:
+    """Raises ``InvalidConfig`` where [-bound, bound] is no box."""
+    if not bound > 0:
+        raise InvalidConfig(f"{name}.bound must be above 0, got {bound}")
+
+
+def check_radius(name: str, eta: float) -> None:
+    """Raises ``InvalidConfig`` where ``eta`` is no radius."""
+    if not 0 <= eta < math.inf:
+        raise InvalidConfig(
+            f"{name}.eta must be at least 0 and finite (FMQ's released code moves actions by 0.3), "
+            f"got {eta}"
+        )
 
 
 def from_noise(key: Key, flow: Flow, s: Observation) -> Vector:

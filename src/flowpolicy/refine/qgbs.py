@@ -1,6 +1,7 @@
 """Q-guided beam search (FMQ Algorithm 2): renoise, complete, keep the best, step uphill."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, renoise, renoise_time
 from flowpolicy.parts import register
-from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, displace, from_noise
+from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, check_bound, displace, from_noise
 from flowpolicy.types import Key, Observation, Vector
 
 Beams = Float[Array, "beam d"]
@@ -59,17 +60,22 @@ def _uphill(q: Q, beams: Beams, eta: float, bound: float) -> Beams:
     return jnp.clip(jax.vmap(lambda a: displace(q, a, eta))(beams), -bound, bound)
 
 
-def _check(steps: int, beam: int, branches: int, snr: float, eta: float) -> None:
-    if steps < 0 or beam < 1 or branches < 1 or not snr > 0 or eta < 0:
+def _check(
+    name: str, steps: int, beam: int, branches: int, *, snr: float, eta: float, bound: float
+) -> None:
+    finite = math.isfinite(snr) and math.isfinite(eta)
+    if steps < 0 or beam < 1 or branches < 1 or not (finite and snr > 0 and eta >= 0):
         raise InvalidConfig(
-            "qgbs needs steps >= 0, beam >= 1, branches >= 1, snr > 0, eta >= 0, got "
+            f"{name} needs steps >= 0, beam >= 1, branches >= 1, snr > 0, eta >= 0, snr and eta "
+            "finite (the released code has 1, 4, 4, 1.5 and 0.3), got "
             f"steps={steps}, beam={beam}, branches={branches}, snr={snr}, eta={eta}"
         )
     if steps > MAX_STEPS or beam * branches > MAX_CANDIDATES:
         raise InvalidConfig(
-            f"qgbs needs steps <= {MAX_STEPS} and beam * branches <= {MAX_CANDIDATES}, got "
+            f"{name} needs steps <= {MAX_STEPS} and beam * branches <= {MAX_CANDIDATES}, got "
             f"steps={steps}, beam={beam}, branches={branches}"
         )
+    check_bound(name, bound)
 
 
 @register("qgbs")
@@ -99,7 +105,10 @@ class QGBS:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        _check(self.steps, self.beam, self.branches, self.snr, self.eta)
+        _check(
+            "qgbs", self.steps, self.beam, self.branches,
+            snr=self.snr, eta=self.eta, bound=self.bound,
+        )  # fmt: skip
 
     @property
     def nfe(self) -> int:
@@ -151,7 +160,10 @@ class QGBSKeepBest:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        _check(self.steps, self.beam, self.branches, self.snr, self.eta)
+        _check(
+            "qgbs_keep_best", self.steps, self.beam, self.branches,
+            snr=self.snr, eta=self.eta, bound=self.bound,
+        )  # fmt: skip
 
     @property
     def nfe(self) -> int:

@@ -4,11 +4,10 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
 from flowpolicy.refine.best_of_n import BestOfN, OneStep
-from flowpolicy.refine.core import Cost, Q, displace
+from flowpolicy.refine.core import Cost, Q, check_radius, displace
 from flowpolicy.types import Key, Observation, Vector
 
 
@@ -22,14 +21,14 @@ class TrustRegion:
     """
 
     eta: float = 0.3
-    """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0."""
+    """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0 and
+    finite."""
     start: OneStep | BestOfN = OneStep()
     """How the action is drawn; its bound is the box."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.eta < 0:
-            raise InvalidConfig(f"trust_region.eta must be at least 0, got {self.eta}")
+        check_radius("trust_region", self.eta)
 
     @property
     def nfe(self) -> int:

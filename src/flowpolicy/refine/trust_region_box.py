@@ -14,11 +14,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
 from flowpolicy.refine.best_of_n import BestOfN, OneStep
-from flowpolicy.refine.core import Cost, Q
+from flowpolicy.refine.core import Cost, Q, check_radius
 from flowpolicy.types import Key, Observation, Scalar, Vector
 
 
@@ -74,14 +73,14 @@ class TrustRegionBox:
     """
 
     eta: float = 0.3
-    """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0."""
+    """Radius of the ball, in action units (L2 norm over the whole chunk), at least 0 and
+    finite."""
     start: OneStep | BestOfN = OneStep()
     """How the action is drawn; its bound is the box."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
-        if self.eta < 0:
-            raise InvalidConfig(f"trust_region_box.eta must be at least 0, got {self.eta}")
+        check_radius("trust_region_box", self.eta)
 
     @property
     def nfe(self) -> int:
