@@ -106,15 +106,26 @@ def test_mean_flows_default_leans_to_the_action():
 
 
 def test_the_diagonal_share():
-    """With its probability r = w = t, with the law's t; else the law itself."""
+    """With its probability r = w = t, with the law's r; else the law itself."""
     r, w, t = _draw(DiagonalShare(Triangle(), share=0.3))
     on = r == t
     # A binomial share within 6 standard errors.
     assert abs(on.mean() - 0.3) < 6 * (0.3 * 0.7 / N) ** 0.5
-    assert np.array_equal(w[on], t[on])
+    assert np.array_equal(w[on], r[on])
     for part in (on, ~on):
-        assert _follows(t[part], lambda x: x**2)
-    assert _follows(r[~on], lambda x: 1 - (1 - x) ** 2)
+        assert _follows(r[part], lambda x: 1 - (1 - x) ** 2)
+    assert _follows(t[~on], lambda x: x**2)
+
+
+def test_mean_flows_diagonal_is_the_noisier_end():
+    """MeanFlow's code in its own direction, data at 0: t the larger of two sigmoid(N(-0.4, 1)), and
+    r = t on the diagonal. Turned round, 1 - t is the law of our diagonal; its mean is 0.47.
+    """
+    r, _, t = _draw(DiagonalShare(LogitNormal(), share=0.75))
+    theirs = 1 / (1 + np.exp(0.4 - np.random.default_rng(0).normal(size=(N, 2))))
+    on = r == t
+    assert stats.ks_2samp(r[on], 1 - theirs.max(axis=1)).pvalue > LEVEL
+    assert r[on].mean() == pytest.approx(0.466, abs=0.01)
 
 
 def test_the_share_has_end_points():

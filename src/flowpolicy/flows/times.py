@@ -85,12 +85,16 @@ class LogitNormal:
 @register("diagonal_share")
 @dataclasses.dataclass(frozen=True)
 class DiagonalShare:
-    """With probability ``share`` the law's t alone, r = w = t; otherwise the law."""
+    """With probability ``share`` the law's r alone, the noisier end, r = w = t; otherwise the law.
+
+    MeanFlow's JAX code keeps the larger of its two times, and there noise is at 1. The diagonal of
+    Boffi et al. (2025) is a term of its own, with ``OnDiagonal``, and not this law.
+    """
 
     law: TimeLaw = Triangle()
     """The law off the diagonal."""
     share: float = 0.75
-    """Probability of the diagonal, in [0, 1] (0.75 in Boffi et al. and in MeanFlow's JAX code)."""
+    """Probability of the diagonal, in [0, 1] (0.75 in MeanFlow's JAX code)."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -102,7 +106,7 @@ class DiagonalShare:
         key_law, key_share = jax.random.split(key)
         r, w, t = self.law(key_law, progress)
         on = jax.random.bernoulli(key_share, self.share)
-        return Times(jnp.where(on, t, r), jnp.where(on, t, w), t)
+        return Times(r, jnp.where(on, r, w), jnp.where(on, r, t))
 
 
 @register("curriculum")
