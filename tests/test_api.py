@@ -11,12 +11,14 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import flowpolicy as fp
 from flowpolicy import parts, runs
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import attempts
+from flowpolicy.train.given import as_seeds
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add_an_algorithm.md").read_text(encoding="utf-8")
 NAMES = """
@@ -133,6 +135,58 @@ def test_a_run_is_named_after_the_agent_that_was_put_in(monkeypatch, tmp_path):
     assert [record.get("command") for record in asked] == [
         "flowpolicy train toy/fmq --eta 0.2", None, None,
     ]  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """The configurations of the runs that are asked for, none of which begins."""
+    found = []
+
+    def attempt(config, *_, **__):
+        found.append(config)
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def test_fields_are_those_of_the_agent_that_is_put_in(asked):
+    """And not of the one that it takes the place of."""
+    with pytest.raises(InvalidConfig, match="enough"):
+        fp.train("toy/fmq", agent=fp.QC(), steps=5, batch=3)
+    assert [(config.agent, config.batch) for config in asked] == [(fp.QC(steps=5), 3)]
+    with pytest.raises(fp.FlowPolicyError, match="unknown field of the run or its agent 'eta'"):
+        fp.train("toy/fmq", agent=fp.QC(), eta=0.2)
+    for wrong in (3, "qc", fp.QC, fp.Offline()):
+        with pytest.raises(InvalidConfig, match=r"agent must be .*fp\.FMQ\(\), got"):
+            fp.train("toy/fmq", agent=wrong)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "found"),
+    [
+        (np.int64(2), (0, 1)),
+        (np.array(2), (0, 1)),
+        (np.arange(3, 5), (3, 4)),
+        ([np.int32(7)], (7,)),
+        (2, (0, 1)),
+        (range(1, 3), (1, 2)),
+    ],
+)
+def test_seeds_may_be_numpy_s_numbers(asked, seeds, found):
+    """They are plain integers afterwards, as JSON needs them."""
+    with pytest.raises(InvalidConfig, match="enough"):
+        fp.train("toy/fmq", seeds=seeds)
+    assert [config.seeds for config in asked] == [found]
+    assert all(type(seed) is int for seed in asked[0].seeds)
+
+
+@pytest.mark.parametrize("seeds", [2.0, "2", [0.5], [None], np.ones(2), {"a": 1}])
+def test_seeds_that_are_no_whole_numbers(seeds):
+    """Refused with the value, and never rounded."""
+    with pytest.raises(InvalidConfig, match=r"seeds must be a whole number, or several, .*got"):
+        as_seeds(seeds)
 
 
 def test_the_page_s_recipe_keeps_the_protocol(monkeypatch, tmp_path):

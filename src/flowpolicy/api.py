@@ -24,7 +24,7 @@ from flowpolicy.report.show import show
 from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.folder import RunFolder
-from flowpolicy.train.given import as_phases, check_task
+from flowpolicy.train.given import Seeds, as_phases, as_seeds, check_agent, check_task
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.task import RowsOnly, Task
@@ -44,7 +44,7 @@ def train(
     data: Dataset | None = None,
     *,
     task: Task | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: Seeds | None = None,
     phases: Phase | Sequence[Phase] | None = None,
     out: str | Path | None = None,
     watch: Watch | None = None,
@@ -68,10 +68,9 @@ def train(
     ``Diverged`` and ``Stopped`` during it, with the last checkpoint kept.
     """
     name, config = _resolve(what)
-    which = range(seeds) if isinstance(seeds, int) else seeds
     given = {
         "task": task,
-        "seeds": None if which is None else tuple(which),
+        "seeds": None if seeds is None else as_seeds(seeds),
         "phases": None if phases is None else as_phases(phases),
     }
     changes = {k: v for k, v in given.items() if v is not None} | overrides
@@ -129,16 +128,20 @@ def _resolve(what: str | AgentConfig | RunConfig) -> tuple[str, RunConfig]:
 
 
 def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
-    """``config`` with fields of the run, or of its agent, replaced by name."""
+    """``config`` with fields of the run, or of its agent, replaced by name.
+
+    Where an agent is among ``values``, the fields are those of that one.
+    """
+    agent = values.get("agent", config.agent)
+    check_agent(agent)
     run_fields = {f.name for f in dataclasses.fields(RunConfig)}
-    agent_fields = {f.name for f in dataclasses.fields(config.agent)}
+    agent_fields = {f.name for f in dataclasses.fields(agent)}
     for name in values:
         if name not in run_fields | agent_fields:
             raise unknown_name("field of the run or its agent", name, run_fields | agent_fields)
     ours = {k: v for k, v in values.items() if k in run_fields}
     theirs = {k: v for k, v in values.items() if k not in run_fields}
-    agent = parts.replace(ours.pop("agent", config.agent), **theirs)
-    return parts.replace(config, **ours, agent=agent)
+    return parts.replace(config, **ours | {"agent": parts.replace(agent, **theirs)})
 
 
 def free_folder(name: str) -> Path:

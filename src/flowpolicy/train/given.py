@@ -1,18 +1,40 @@
-"""What callers give by hand, checked where it comes in: episodes, phases, a task, a refiner."""
+"""What callers give by hand, checked where it comes in: episodes, seeds, phases, an agent, ..."""
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from flowpolicy import parts
+from flowpolicy.agents.base import AgentConfig
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.refine import Refiner
 from flowpolicy.train.phases import Phase
 from flowpolicy.train.task import Task
+
+Seeds = int | np.integer | Sequence[int | np.integer] | np.ndarray
+"""How many agents, or which ones: numbers of Python or of numpy."""
 
 
 def check_episodes(episodes: int, seed: int | None) -> None:
     """``InvalidConfig`` unless there are some, and ``seed``, where there is one, is at least 0."""
     if episodes < 1 or (seed or 0) < 0:
         raise InvalidConfig(f"need episodes >= 1 and episode_seed >= 0, got {episodes} and {seed}")
+
+
+def as_seeds(seeds: Any) -> tuple[int, ...]:
+    """``seeds`` as a tuple of plain integers, which alone are written as JSON; one number stands
+    for that many.
+    """
+    found = seeds.tolist() if isinstance(seeds, np.ndarray) else seeds
+    if isinstance(found, Integral):
+        return tuple(range(int(found)))
+    if not isinstance(found, Sequence) or not all(isinstance(seed, Integral) for seed in found):
+        raise InvalidConfig(
+            f"seeds must be a whole number, or several, as in 3 or (0, 4), got {seeds!r}"
+        )
+    return tuple(int(seed) for seed in found)
 
 
 def as_phases(phases: Any) -> tuple[Phase, ...]:
@@ -24,6 +46,15 @@ def as_phases(phases: Any) -> tuple[Phase, ...]:
                 f"phases must be offline(...) or online(...), or a tuple of them, got {phase!r}"
             )
     return found
+
+
+def check_agent(agent: Any) -> None:
+    """``InvalidConfig`` unless ``agent`` is one's configuration, registered as a part."""
+    if not (parts.is_part(agent) and isinstance(agent, AgentConfig)):
+        raise InvalidConfig(
+            f"agent must be an agent's configuration, as in fp.FMQ(), got {agent!r}; one of your "
+            "own is a frozen dataclass under @fp.register('name')"
+        )
 
 
 def check_task(task: Any) -> None:
