@@ -14,6 +14,7 @@ from flowpolicy.agents import Agent
 from flowpolicy.agents.base import REFINABLE
 from flowpolicy.deploy.program import Program
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.flows import FlowMap
 from flowpolicy.packaging.write import actor_program
 from flowpolicy.train.jax_actor import JaxActor
 from flowpolicy.train.normalise import Normaliser
@@ -107,6 +108,41 @@ def test_memory_goes_in_and_comes_out():
         acted, *mine = run(key, np.int32(number), obs, *mine)
         np.testing.assert_allclose(acted, wanted, atol=1e-6)
     assert mine[0] == 4
+
+
+class HalfBlind(Streams):
+    """The critic's value is not a number in half of the box."""
+
+    refiner: refine.Refiner = eqx.field(static=True, default=refine.OneStep())
+
+    def memory(self):
+        """None."""
+        return ()
+
+    def act(self, key, obs, memory):
+        """What the refiner finds."""
+        return self.refiner(key, self.flow(), lambda a: self.value(obs, a), obs), memory
+
+    def flow(self):
+        """Noise about half the observation."""
+        return FlowMap(lambda r, t, a, s: self.weight * s[:2] - a / 2, 2)
+
+    def value(self, obs, action):
+        """Less the farther from 0, where anything is known."""
+        return jnp.where(action[0] > 0, jnp.nan, -jnp.sum(action**2))
+
+
+@pytest.mark.parametrize("refiner", [refine.BestOfN(40), refine.QGBS(beam=8, eta=0.01)])
+def test_a_value_that_is_not_a_number_ranks_last_in_a_package_too(refiner):
+    """As with JAX, call by call."""
+    actor = JaxActor(HalfBlind(refiner=refiner), Normaliser(None, None), Spec((3,), 2), 1)
+    run, key = written(actor), np.asarray(jax.random.key_data(actor.inputs()[0]))
+    for number in range(8):
+        obs = np.full(3, -0.1, np.float32)
+        wanted, _ = actor(number, obs, ())
+        (acted,) = run(key, np.int32(number), obs)
+        np.testing.assert_allclose(acted, wanted, atol=1e-6)
+        assert acted.reshape(2)[0] <= 0
 
 
 class Unheard(Streams):

@@ -55,6 +55,26 @@ def test_candidates_are_ranked_as_they_will_be_executed(key):
     assert jnp.max(jnp.abs(seen)) == 1.0
 
 
+def test_a_value_that_is_not_a_number_ranks_last(key):
+    """A critic that knows nothing of half the box: the best of the other half, if any is there."""
+    flow, s = scaled(1.5), jnp.array(S)
+
+    def blind(a):
+        return jnp.where(a[0] > 0, jnp.nan, quadratic(a))
+
+    for k in jax.random.split(key, 10):
+        loop = [jnp.clip(from_noise(c, flow, s), -1, 1) for c in jax.random.split(k, 8)]
+        known = [a for a in loop if a[0] <= 0]
+        best = max(known, key=lambda a: float(quadratic(a)))
+        np.testing.assert_allclose(BestOfN(8)(k, flow, blind, s), best, rtol=1e-6)
+
+
+def test_a_policy_that_is_not_finite_stays_visible(key):
+    """Among actions that are all NaN none is found: the guards see it."""
+    lost = scaled(jnp.nan)
+    assert jnp.isnan(BestOfN(8)(key, lost, quadratic, jnp.array(S))).all()
+
+
 @pytest.mark.parametrize("n", [2, 8, 32])
 def test_the_best_of_n_has_the_mean_of_the_greatest_order_statistic(key, n):
     """On a linear critic: E max of n normals = integral of x d(Phi^n).

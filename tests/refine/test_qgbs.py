@@ -66,6 +66,28 @@ def test_the_beams_are_the_best_candidates_in_order(key):
         np.testing.assert_array_equal(top(quadratic, candidates, beam), expected)
 
 
+def test_a_value_that_is_not_a_number_ranks_last(key):
+    """The beams are the best of those whose value is known, and only then the others."""
+    candidates = jax.random.normal(key, (20, 2))
+    blind = lambda a: jnp.where(a[0] > 0, jnp.nan, quadratic(a))  # noqa: E731
+    known = sorted((a for a in candidates if a[0] <= 0), key=lambda a: -float(quadratic(a)))
+    assert 3 < len(known) < 20
+    np.testing.assert_array_equal(top(blind, candidates, 3), known[:3])
+    kept = top(blind, candidates, len(known) + 1)
+    np.testing.assert_array_equal(kept[:-1], known)
+    assert kept[-1][0] > 0
+
+
+@pytest.mark.parametrize("search", [QGBS, QGBSKeepBest])
+def test_a_search_ends_where_the_critic_knows_something(key, search):
+    """Nothing of half the box is ever preferred; a policy that is all NaN stays visible."""
+    flow, s, refiner = scaled(0.8), jnp.array(S), search(steps=2, beam=3, branches=4, eta=0.05)
+    blind = lambda a: jnp.where(a[0] > 0.4, jnp.nan, quadratic(a))  # noqa: E731
+    for k in jax.random.split(key, 10):
+        assert refiner(k, flow, blind, s)[0] <= 0.4
+    assert jnp.isnan(refiner(key, scaled(jnp.nan), quadratic, s)).all()
+
+
 def test_branches_are_renoised_and_completed_independently(key):
     """beam * branches completions, each beam's in a row, none with the noise of another."""
     beams = jnp.array([[0.5, 0.5], [-0.5, 0.5]])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
 from flowpolicy.parts import register
-from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, check_bound, from_noise
+from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, check_bound, from_noise, ranking
 from flowpolicy.types import Key, Observation, Vector
 
 
@@ -72,4 +72,4 @@ class BestOfN:
         """The best of the candidates."""
         candidates = jax.vmap(lambda k: from_noise(k, flow, s))(jax.random.split(key, self.n))
         candidates = jnp.clip(candidates, -self.bound, self.bound)
-        return candidates[jnp.argmax(jax.vmap(q)(candidates))]
+        return candidates[jnp.argmax(ranking(q, candidates))]

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow
@@ -68,6 +69,15 @@ def from_noise(key: Key, flow: Flow, s: Observation) -> Vector:
     """X_{0,1}(a0 | s), a0 ~ N(0, I): a sample of the policy in one jump, not clipped."""
     a0 = jax.random.normal(key, (flow.action,))
     return flow.flow(jnp.zeros(()), jnp.ones(()), a0, s)
+
+
+def ranking(q: Q, candidates: Float[Array, "n d"]) -> Float[Array, "n"]:
+    """Q of each candidate; -inf where it is not a number, which ``argmax`` takes for the greatest.
+
+    Of candidates that are all NaN the first one is still chosen, and seen for what it is.
+    """
+    values = jax.vmap(q)(candidates)
+    return jnp.where(jnp.isnan(values), -jnp.inf, values)
 
 
 def normalise(g: Vector, kappa: float = 1e-8) -> Vector:

@@ -10,7 +10,15 @@ from jaxtyping import Array, Float
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Flow, renoise, renoise_time
 from flowpolicy.parts import register
-from flowpolicy.refine.core import MAX_CANDIDATES, Cost, Q, check_bound, displace, from_noise
+from flowpolicy.refine.core import (
+    MAX_CANDIDATES,
+    Cost,
+    Q,
+    check_bound,
+    displace,
+    from_noise,
+    ranking,
+)
 from flowpolicy.types import Key, Observation, Vector
 
 Beams = Float[Array, "beam d"]
@@ -25,7 +33,7 @@ def nfe(steps: int, beam: int, branches: int) -> int:
 
 def top(q: Q, candidates: Float[Array, "n d"], beam: int) -> Beams:
     """The ``beam`` candidates of highest Q, best first."""
-    _, best = jax.lax.top_k(jax.vmap(q)(candidates), beam)
+    _, best = jax.lax.top_k(ranking(q, candidates), beam)
     return candidates[best]
 
 
