@@ -3,7 +3,7 @@
 One process a run, one after the other, seed by seed, so that a comparison that is stopped half way
 is a fair one of fewer seeds. What a finished run leaves in ``results/comparison`` (configuration,
 evaluations, costs, machine, a clock; no checkpoint) is enough for ``flowpolicy report``, and a run
-that is there is not run again. ``--picture`` draws the learning curves of what is there.
+that is there is not run again. ``--picture [FILE]`` draws the learning curves of what is there.
 ``README.md`` says what the protocol is.
 """
 
@@ -35,6 +35,8 @@ BEST_TOO = ("qam", "qam-f", "qam-e", "bam", "swfp", "decision-flow")
 TASKS = ("cube-single-task1", "cube-single-task2")
 PICTURE = ROOT / "docs" / "images" / "comparison.png"
 COMPARISON = RESULTS / "comparison"
+PLACES = ("comparison", "further", "reconstructed")
+"""Folders of results; a run is in one of them."""
 REBUILT = ("swfp", "decision-flow")
 """What names of methods that are rebuilt from abstracts begin with; they stay out of the table."""
 KEPT = ("config.json", "evaluations.csv", "costs.csv")
@@ -69,7 +71,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "comparison")
     parser.add_argument("--results", type=Path, default=COMPARISON)
     parser.add_argument("--tiny", action="store_true", help="a check of this script, no result")
-    parser.add_argument("--picture", action="store_true", help="draw what is there, and no more")
+    parser.add_argument(
+        "--picture", type=Path, nargs="?", const=PICTURE, help="draw what is there, and no more"
+    )
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
@@ -77,7 +81,7 @@ def main(arguments: list[str]) -> int:
         train(Job(method, task, int(seed)), options.out, tiny=options.tiny)
         return 0
     if options.picture:
-        draw([options.results / job.name for job in every(options)])
+        draw([RESULTS / place / job.name for job in every(options) for place in PLACES], options)
         return 0
     if any(m.startswith(REBUILT) for m in options.methods) and options.results == COMPARISON:
         parser.error("methods rebuilt from abstracts stay out of the table; give --results")
@@ -100,15 +104,17 @@ def every(options: argparse.Namespace) -> list[Job]:
     ]
 
 
-def draw(folders: list[Path]) -> None:
+def draw(folders: list[Path], options: argparse.Namespace) -> None:
     """Learning curves, a strip for every task, of what is there."""
     found = fp.compare([folder for folder in folders if folder.exists()])
-    strips = [png(learning_curve(found.curves(task)), dpi=110) for task in found.tasks]
-    images = [Image.open(io.BytesIO(strip)).convert("RGB") for strip in strips]
+    strips = [learning_curve(found.curves(task)) for task in found.tasks]
+    for task, strip in zip(found.tasks, strips, strict=True):
+        strip.suptitle(task, x=0.02, ha="left")
+    images = [Image.open(io.BytesIO(png(strip, dpi=110))).convert("RGB") for strip in strips]
     page = Image.new("RGB", (images[0].width, sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
         page.paste(image, (0, sum(other.height for other in images[:i])))
-    page.save(PICTURE, optimize=True)
+    page.save(options.picture, optimize=True)
 
 
 def work(jobs: list[Job], options: argparse.Namespace, module: str) -> None:
