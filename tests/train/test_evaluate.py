@@ -231,3 +231,32 @@ def test_an_evaluation_executes_actions_in_the_box(run):
     wide = refined(BestOfN(8, bound=2.0))
     Evaluator(wide, trained.normaliser, Local(Unbounded), range(2))(trained.agents, (0,), 2, 2)
     assert np.abs(seen).max() == 1.0
+
+
+def test_actions_of_a_refiner_that_are_not_finite_are_told(tmp_path):
+    """A critic that is lost moves no agent that acts by one step, but ``trust_region``: 0 is
+    executed, whoever watches hears it of that seed and refiner alone, and the run goes on."""
+    lost, found = fp.trust_region(), BestOfN(2)
+    evaluation = dataclasses.replace(QUIET, refiners=(lost, found))
+    run = train(tmp_path / "r", seeds=(3, 5), phases=OFFLINE, evaluation=evaluation)
+    trained, _ = run.load()
+    spoil = lambda x: x.at[1].set(jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    critic = jax.tree.map(spoil, trained.agents.critic)
+    said = []
+
+    class Listening(Silent):
+        def say(self, text):
+            said.append(text)
+
+    learner = Learner.__new__(Learner)  # what an evaluation asks of one, and no more
+    learner.sentinel, learner.normaliser = None, trained.normaliser
+    examiner = Examiner(Local(Telling), run.config(), trained.normaliser, run)
+    learner.agents = trained.agents
+    examiner(learner, "offline", 20, 2, Listening(), StopFlag())
+    assert not said
+    learner.agents = eqx.tree_at(lambda agents: agents.critic, trained.agents, critic)
+    rows = examiner(learner, "offline", 40, 2, Listening(), StopFlag())
+    assert len(rows) == 6
+    assert len(said) == 1
+    assert f"{parts.describe(lost)}, seed 5, step 40" in said[0]
+    assert "not finite" in said[0]

@@ -88,6 +88,7 @@ class Examiner:
 
         Raises ``Halted`` once ``stop`` is set; a row is of a whole evaluation. Rows are written
         when all are there: an evaluation that is stopped is played again from its beginning.
+        ``watch`` is told where actions of a refiner were not finite and 0 was executed for them.
         """
         seeds, chunk = self._config.seeds, self._config.agent.view.chunk
         rows = []
@@ -99,9 +100,13 @@ class Examiner:
             return learner.sentinel.finite(flat, learner.trained).reshape(chunks.shape)
 
         for label, evaluator in self._evaluators.items():
-            # A refiner that is only looked at says nothing of the training.
-            look = checked if label == OWN else _finite
+            # A refiner that is only looked at says nothing of the training, which goes on.
+            lost = _Lost(len(seeds))
+            look = checked if label == OWN else lost
             played = evaluator(learner.agents, seeds, episodes, chunk, stop, look)
+            for i, told in lost.told().items():
+                if learner.sentinel is None or learner.sentinel.alive[i]:
+                    watch.say(f"evaluation by {label}, seed {seeds[i]}, step {step}: {told}")
             for seed, own_ones in zip(seeds, played, strict=True):
                 rows.append(scored(own_ones.row(seed, phase, step, label), self._config.task))
         for row in rows:
@@ -164,8 +169,25 @@ class Evaluator:
         return table.results(np.asarray(calls), time.perf_counter() - started)
 
 
-def _finite(chunks: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(chunks), chunks, np.float32(0.0))
+class _Lost:
+    """0 in the place of what is not finite; ``calls`` are those of each seed with some of it."""
+
+    def __init__(self, seeds: int) -> None:
+        self.calls, self._all = np.zeros(seeds, np.int64), 0
+
+    def __call__(self, chunks: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(chunks)
+        self.calls += ~finite.reshape(len(self.calls), -1).all(axis=1)
+        self._all += 1
+        return np.where(finite, chunks, np.float32(0.0))
+
+    def told(self) -> dict[int, str]:
+        """What there is to say, by the number of the seed; nothing where all was finite."""
+        return {
+            int(i): f"in {self.calls[i]} of {self._all} calls actions were not finite, and 0 was "
+            "executed in their place; its row is no measure of the refiner"
+            for i in np.flatnonzero(self.calls)
+        }
 
 
 @jax.jit
