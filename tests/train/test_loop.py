@@ -351,29 +351,37 @@ def test_dead_seeds_keep_their_agent():
 
 
 def test_stepping_a_chunk_by_hand():
-    """Rows, padding, ends and idling: the second environment ends within its first chunk."""
+    """Rows, padding, ends and idling: within its first chunk the second environment ends by
+    time-out, and the third arrives."""
 
     class Short(PointMass):
         max_steps = 2
 
-    stepper = Stepper(Local(iter([PointMass(), Short()]).__next__), (0, 1), 3)
-    assert stepper.begin().tolist() == [True, True]
+    class Near(PointMass):
+        def step(self, action):
+            there = self._steps == 1
+            return super().step(action)._replace(reward=there - 1.0, terminated=there)
+
+    stepper = Stepper(Local(iter([PointMass(), Short(), Near()]).__next__), (0, 1, 2), 3)
+    assert stepper.begin().tolist() == [True, True, True]
     at = stepper.observations()
-    chunks = np.tile(np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5]], np.float32), (2, 1, 1))
+    chunks = np.tile(np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5]], np.float32), (3, 1, 1))
     taken = stepper.step(chunks, limit=100)
     rows, counts, ended = taken.rows, taken.counts, taken.ended
     assert not taken.lost
-    assert counts.tolist() == [3, 2]
-    assert rows.ended.tolist() == [[False] * 3, [False, True, False]]
-    assert not rows.terminated.any()
+    assert counts.tolist() == [3, 2, 2]
+    assert rows.reward.tolist() == [[-1, -1, -1], [-1, -1, 0], [-1, 0, 0]]
+    assert rows.ended.tolist() == [[False] * 3, [False, True, False], [False, True, False]]
+    assert rows.terminated.tolist() == [[False] * 3, [False] * 3, [False, True, False]]
     np.testing.assert_array_equal(rows.obs[:, 0], at)
     np.testing.assert_array_equal(rows.obs[:, 1], rows.next_obs[:, 0])
     np.testing.assert_array_equal(rows.action[0], chunks[0])
     assert not rows.action[1, 2].any()
-    assert [(e["seed"], e["episode/length"], e["episode/return"]) for e in ended] == [(1, 2, -2.0)]
-    assert stepper.begin().tolist() == [False, True]
-    assert stepper.step(chunks, limit=4).counts.tolist() == [1, 2]
-    assert stepper.env_steps.tolist() == [4, 4]
+    told = [(e["seed"], e["episode/length"], e["episode/return"]) for e in ended]
+    assert told == [(1, 2, -2.0), (2, 2, -1.0)]
+    assert stepper.begin().tolist() == [False, True, True]
+    assert stepper.step(chunks, limit=4).counts.tolist() == [1, 2, 2]
+    assert stepper.env_steps.tolist() == [4, 4, 4]
 
 
 def test_standardise_is_fitted_to_the_offline_rows():
