@@ -13,7 +13,9 @@ from flowpolicy.agents import AGENTS, Agent, AgentConfig
 from flowpolicy.agents.base import REFINABLE
 from flowpolicy.data.chunk import View, n_step_returns
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.nets import Adam
 from flowpolicy.refine import QGBS, BestOfN, TrustRegion
+from flowpolicy.train.guards import trainables
 
 PLACES = [(name, online) for name in sorted(AGENTS) for online in (False, True)] + [
     (name, False) for name in setup.VARIANTS
@@ -104,6 +106,40 @@ def test_every_update_counts_and_trains_all_it_should(name, online):
         where = jax.tree_util.keystr(path)
         frozen = "reference" in where or where.endswith(".limit")
         assert np.array_equal(old, new) == frozen, where
+
+
+def _with(field):
+    """Agents that have the field."""
+    return [n for n in sorted(AGENTS) if field in {f.name for f in dataclasses.fields(AGENTS[n])}]
+
+
+def _steps(agent):
+    """The largest change of a number by one update, for each of what the agent trains."""
+    after, _ = setup.update(agent, jax.random.key(3), setup.batch())
+    before, after = trainables(agent), trainables(after)
+
+    def largest(old, new):
+        pairs = zip(jax.tree.leaves(old.model), jax.tree.leaves(new.model), strict=True)
+        return max(float(jnp.abs(a - b).max()) for a, b in pairs)
+
+    return {where: largest(before[where], after[where]) for where in before}
+
+
+@pytest.mark.parametrize(
+    ("name", "online", "field", "slow"),
+    [
+        *((name, False, "critic_optimiser", {"critic.online"}) for name in _with("critic_optimiser")
+          if name != "decision_flow"),
+        ("decision_flow", False, "critic_optimiser", {"critic.online", "inner"}),
+        ("swfp", True, "block_optimiser", {"policy.blocks"}),
+    ],
+)  # fmt: skip
+def test_an_optimiser_of_its_own_is_used(name, online, field, slow):
+    """Adam's first step is its rate where a gradient is: 1e-5 here, about 1e-2 elsewhere."""
+    steps = _steps(setup.make(name, online, **{field: Adam(rate=1e-5)}))
+    assert slow < set(steps)
+    for where, step in steps.items():
+        assert step == pytest.approx(1e-5 if where in slow else 1e-2, rel=0.35), where
 
 
 @everywhere
@@ -224,12 +260,7 @@ def test_qgbs_acts_and_bootstraps_for_any_of_these(name):
     assert len(np.unique(actions, axis=0)) > 1
 
 
-WITH_VIEWS = [
-    n for n in sorted(AGENTS) if "ends" in {f.name for f in dataclasses.fields(AGENTS[n])}
-]
-
-
-@pytest.mark.parametrize("name", WITH_VIEWS)
+@pytest.mark.parametrize("name", _with("ends"))
 def test_n_step_returns_make_an_agent_of_single_actions(name):
     """Windows of h rows, one action: nets, refiners and losses are of its size."""
     agent = setup.make(name, online=True, ends=n_step_returns)
