@@ -205,6 +205,18 @@ def test_disagreement_is_the_spread_at_the_endpoint():
     assert guide.delta == pytest.approx(abs(float(guide.a1 @ SLOPE)), rel=1e-5)
 
 
+def test_the_radius_adapts_by_beta():
+    """eta_eff of an update is the mean of 0.3 / (1 + 0.5 delta / mean delta), critics 2 apart."""
+    agent, data, key = _agent(beta=0.5, slopes=(SLOPE, 3 * SLOPE)), _unteaching(), jax.random.key(0)
+    _, metrics = setup.update(agent, key, data)
+    keys = jax.random.split(jax.random.split(key, 3)[1], setup.BATCH)
+    critic = agent.critic.online.model
+    guides = jax.vmap(lambda k, tr: guidance(k, agent.config, agent.reference, critic, tr))
+    delta = np.asarray(guides(keys, data).delta)
+    wanted = np.mean(0.3 / (1 + 0.5 * delta / delta.mean()))
+    assert metrics["fmq/eta_eff"] == pytest.approx(wanted, rel=1e-5)
+
+
 def test_clipping_changes_where_the_gradient_is_taken():
     """A quadratic Q = -|a - c|^2 / 2 with a_1 outside the box: g points from there to c."""
 
@@ -306,15 +318,17 @@ def test_the_target_follows_the_new_parameters(online):
 
 
 def test_the_policy_is_guided_by_the_critic_after_its_step():
-    """Algorithm 1 updates the critics first: a slope that this very update turns round counts."""
+    """Algorithm 1 updates the critics first: a slope that this very update turns round counts,
+    though the target's has hardly moved."""
     slope, n = np.full(D, 0.001, np.float32), setup.BATCH
-    agent = _agent(slopes=(slope, slope), value=0.0)
+    agent = _agent(slopes=(slope, slope), value=0.0, tau=0.005)
     data = Transition(
         jnp.zeros((n, setup.OBS)), jnp.ones((n, D)), jnp.full(n, -10.0), jnp.zeros(n),
         jnp.zeros((n, setup.OBS)), jnp.ones((n, D)), jnp.ones(n),
     )  # fmt: skip
     after, _ = setup.update(agent, jax.random.key(0), data)
     assert float(after.critic.online.model.members.slope.max()) < 0
+    assert float(after.critic.target.members.slope.min()) > 0
     assert float(after.actor.model.net.u.max()) < 0
 
 
@@ -332,7 +346,8 @@ def test_schedules_are_fractions_of_the_offline_updates():
 
 
 def test_the_offline_loss_online():
-    """0 by default, and then not computed; otherwise it trains, here where eta = 0 does not."""
+    """0 by default, and then not computed; otherwise it trains, here where eta = 0 does not, in
+    proportion to its weight."""
     plain = _agent(eta=0.0)
     after, metrics = setup.update(plain, jax.random.key(0), _unteaching())
     assert not any(name.startswith("flow/") for name in metrics)
@@ -341,6 +356,9 @@ def test_the_offline_loss_online():
     after, metrics = setup.update(kept, jax.random.key(0), _unteaching())
     assert {"flow/diagonal", "flow/mean_flow"} <= set(metrics)
     assert not np.array_equal(after.actor.model.net.u, kept.actor.model.net.u)
+    whole = _agent(eta=0.0, keep_offline_loss=1.0)
+    twice, _ = setup.update(whole, jax.random.key(0), _unteaching())
+    assert twice.actor.norm == pytest.approx(2 * float(after.actor.norm), rel=1e-5)
 
 
 def test_eta_0_leaves_the_improvement_out_beside_a_kept_loss():
