@@ -1,5 +1,6 @@
 """From a run on disk to a flow map: what is taken over, what is refused, what the page shows."""
 
+import dataclasses
 import re
 import runpy
 import shlex
@@ -12,12 +13,15 @@ import pytest
 import flowpolicy as fp
 from flowpolicy.agents.distilled import eulerian_distillation
 from flowpolicy.cli import main
+from flowpolicy.deploy.units import ActionUnits
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData
 from flowpolicy.nets import MLPCritic, MLPFlow, MLPVelocity, Plain
 from flowpolicy.refine import BestOfN
 from flowpolicy.runs import PointMassTask
+from flowpolicy.train import attempts
 from flowpolicy.train.normalise import Standardise
 from flowpolicy.train.phases import Evaluation
+from flowpolicy.train.task import RowsOnly
 
 SHARED = {"chunk": 2, "critic": MLPCritic(width=8, depth=1)}
 RANKED = {"act": BestOfN(2), "bootstrap": BestOfN(2)}
@@ -111,7 +115,7 @@ def test_a_run_that_cannot_be_distilled(tmp_path):
     bc = fp.train(
         _config(fp.BC(chunk=2, actor=FMQ.actor), phases), evaluation=quiet, out=tmp_path / "bc"
     )
-    with pytest.raises(InvalidConfig, match="bc has not; fmq, fql, ifql and qc"):
+    with pytest.raises(InvalidConfig, match="bc has not; .*fmq, fql, .*qc have both"):
         fp.distil(bc, FMQ, out=tmp_path / "run")
     online = (*phases, fp.Online(4, start_after=0))
     fmq = fp.train(_config(FMQ, online), evaluation=quiet, out=tmp_path / "fmq")
@@ -131,6 +135,66 @@ def test_data_of_another_shape(trained, tmp_path):
     with pytest.raises(InvalidData, match=r"\(\(2,\), 2\), got \(\(3,\), 3\)"):
         fp.distil(trained, FMQ, other, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def _in_units(data, **told):
+    return fp.Dataset(data.rows, {**data.info, **told})
+
+
+def test_data_in_other_units(trained, tmp_path):
+    """The message says both; a run in units of its own takes data in the same ones."""
+    rows = PointMassTask(rows=50).dataset()
+    units = ActionUnits((1.0, 2.0), (3.0, 4.0))
+    scaled = _in_units(rows, action_units=units.record())
+    same = _in_units(rows, action_units=ActionUnits.unchanged(2).record())
+    out, phases = tmp_path / "run", (fp.Offline(2),)
+    with pytest.raises(InvalidData, match=r"action_units .*\(0\.0.*, got .*shift=\(1\.0, 2\.0\)"):
+        fp.distil(trained, FMQ, scaled, phases=phases, out=out)
+    quiet = Evaluation(every=0, final_episodes=0)
+    config = dataclasses.replace(_config(QC, phases), task=RowsOnly(), evaluation=quiet)
+    own = fp.train(config, scaled, out=tmp_path / "own")
+    for other in (rows, same):
+        with pytest.raises(InvalidData, match=r"shift=\(1\.0, 2\.0\).*, got .*\(0\.0"):
+            fp.distil(own, FMQ, other, phases=phases, out=out)
+    assert not out.exists()
+    assert fp.action_units(fp.distil(own, FMQ, scaled, phases=phases, out=out).path) == units
+    fp.distil(trained, FMQ, same, phases=phases, out=tmp_path / "same")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        fp.Online(8),
+        (fp.Offline(0), fp.Online(8)),
+        (fp.Online(8), fp.Offline(2)),
+    ],
+)
+def test_online_without_a_distillation_before(trained, tmp_path, phases):
+    """The reference would be the flow map as it was drawn, and stay so."""
+    message = r"phases must have offline updates before the first online phase.*, got \(.*online\("
+    with pytest.raises(InvalidConfig, match=message):
+        fp.distil(trained, FMQ, phases=phases, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_and_devices_are_chosen(trained, monkeypatch, tmp_path):
+    """From Python and from a terminal, by the names that training has."""
+    asked = []
+
+    def attempt(*_, hardware, **__):
+        asked.append(hardware)
+        raise InvalidConfig("enough")
+
+    monkeypatch.setattr(attempts, "run", attempt)
+    monkeypatch.chdir(tmp_path)
+    chosen = fp.Hardware(2, False, 2, 4, True)
+    with pytest.raises(InvalidConfig, match="enough"):
+        fp.distil(trained, FMQ, hardware=chosen)
+    fields = ["--chunk", "2", "--critic", "mlp_critic(width=8, depth=1)", "--discount", "0.99"]
+    words = ["distil", str(trained.path), "toy/fmq", *fields]
+    flags = ["--workers", "2", "--no-overlap", "--seed-devices", "2", "--batch-devices", "4"]
+    assert main([*words, *flags, "--host-rows"]) == main(words) == 2
+    assert asked == [chosen, chosen, fp.Hardware()]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from flowpolicy import existing, parts, runs
 from flowpolicy.agents import FMQ
 from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.cli.options import PartText, option_fields, registry
+from flowpolicy.cli.training import chosen_hardware
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import read_run, terminal_curve
 from flowpolicy.train.console import ConsoleWatch
@@ -22,6 +23,17 @@ class DistilOptions:
 
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """The new run's folder; a new one under runs/ if not given."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
 
@@ -30,7 +42,8 @@ def distil(arguments: list[str]) -> int:
     """Distils a run's flow into a flow map, adapts it as the named run of FMQ, prints the curve."""
     if len(arguments) < 2 or any(word.startswith("-") for word in arguments[:2]):
         print("usage: flowpolicy distil RUN NAME [options]")
-        print("RUN is the folder of a run of qc, fql or ifql, or of fmq before its online phase;")
+        print("RUN is the folder of a run of qc, fql, ifql, gfp, qam, mvp or decision_flow, or of")
+        print("fmq before its online phase;")
         print("NAME is a run of fmq that flowpolicy list shows: its settings and phases are taken.")
         print("flowpolicy distil RUN NAME --help shows everything that can be changed.")
         return 0 if set(arguments) & {"-h", "--help"} else 2
@@ -49,6 +62,7 @@ def distil(arguments: list[str]) -> int:
         terms=chosen.distillation.value,
         out=chosen.out or None,
         watch=None if chosen.quiet else ConsoleWatch(),
+        hardware=chosen_hardware(chosen),
     )
     print(terminal_curve(read_run(run.path).evaluations))
     print(f"the run is in {run.path}; next: flowpolicy report {run.path}")

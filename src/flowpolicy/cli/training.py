@@ -43,6 +43,36 @@ class Telling(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesMachine(Protocol):
+    """What of the machine is used: fields of whatever trains, named and explained as Hardware's."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that step environments."""
+        ...
+
+    @property
+    def overlap(self) -> bool:
+        """Whether environments step while the device computes."""
+        ...
+
+    @property
+    def seed_devices(self) -> int:
+        """Devices that share the seeds out."""
+        ...
+
+    @property
+    def batch_devices(self) -> int:
+        """Devices that share every batch out."""
+        ...
+
+    @property
+    def host_rows(self) -> bool:
+        """Whether the offline rows stay in the host's memory."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What ``flowpolicy train`` takes beside the fields of the run."""
@@ -102,7 +132,7 @@ def train(arguments: list[str]) -> int:
             seeds=_seeds(options),
             out=out,
             watch=_watch(options, out, name),
-            hardware=_hardware(options),
+            hardware=chosen_hardware(options),
             **given,
         )
     _say_end(run, options)
@@ -172,7 +202,7 @@ def resume(arguments: list[str]) -> int:
         options.run,
         watch=watch,
         allow_inexact=options.allow_inexact,
-        hardware=_hardware(options),
+        hardware=chosen_hardware(options),
     )
     _say_end(run, options)
     return 0
@@ -186,7 +216,8 @@ def _seeds(options: TrainOptions) -> int | tuple[int, ...]:
     return options.seeds[0] if len(options.seeds) == 1 else options.seeds
 
 
-def _hardware(options: TrainOptions | ResumeOptions) -> Hardware:
+def chosen_hardware(options: UsesMachine) -> Hardware:
+    """Processes and devices, as the options have them."""
     return Hardware(
         workers=options.workers,
         overlap=options.overlap,

@@ -32,7 +32,7 @@ def check_new(
 
 def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:
     """``InvalidConfig`` where actions would have other units than those who get them expect."""
-    if dataset is None or _units(dataset) is None:
+    if dataset is None or units_of(dataset).change_nothing:
         return
     if isinstance(config.agent, ReadsUnits) and config.agent.reads_units:
         raise InvalidConfig(
@@ -43,7 +43,7 @@ def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:
     if not task.playable:
         return
     own = task.dataset()
-    if own is None or _units(own) is None:
+    if own is None or units_of(own).change_nothing:
         raise InvalidConfig(
             f"the data's actions have units of their own, which the environment of {task.name} "
             "would not be given; give train(..., task=fp.OwnData(path, actions=..., world=task)) "
@@ -51,11 +51,10 @@ def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:
         )
 
 
-def _units(dataset: Dataset) -> ActionUnits | None:
-    """What became [-1, 1], where that is not what was recorded."""
-    told = dataset.info.get(RECORD)
-    units = None if told is None else read_units(told, dataset.action_size, "data")
-    return None if units is None or units.change_nothing else units
+def units_of(dataset: Dataset) -> ActionUnits:
+    """What became [-1, 1]; where nothing is said, what was recorded."""
+    told, size = dataset.info.get(RECORD), dataset.action_size
+    return ActionUnits.unchanged(size) if told is None else read_units(told, size, "data")
 
 
 def check_chunks(config: RunConfig, spec: Spec, rows: Rows) -> None:
