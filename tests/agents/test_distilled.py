@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowpolicy.agents import BC, FMQ, QC, Distilled
+from flowpolicy.agents import AGENTS, BC, FMQ, QC, Distilled
 from flowpolicy.agents.cloning import Cloning
 from flowpolicy.agents.distilled import (
+    TEACHERS,
+    Source,
     Taught,
     eulerian_distillation,
     lagrangian_distillation,
@@ -194,7 +196,12 @@ def test_it_acts_with_the_map_and_the_sources_critics():
 
 @pytest.mark.parametrize(
     "name",
-    ["fql", "qc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fmq", "ifql"))],
+    [
+        "fql",
+        "mvp",
+        "qc",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fmq", "ifql")),
+    ],
 )
 def test_agents_that_can_be_distilled(name):
     """One update and the way online for each."""
@@ -222,7 +229,7 @@ def test_what_does_not_fit_is_refused(wrong, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": BC(chunk=2)}, "bc has not; fmq, fql, ifql and qc"),
+        ({"source": BC(chunk=2)}, f"bc has not; {', '.join(TEACHERS)} have both"),
         ({"source": setup.config("qc", ensemble=3)}, "ensemble"),
         ({"source": setup.config("qc", tau=0.5)}, "tau"),
     ],
@@ -232,3 +239,17 @@ def test_what_an_agent_lacks_is_named(changes, message):
     config = setup.config("distilled", **changes)
     with pytest.raises(InvalidConfig, match=message):
         config.init(jax.random.key(0), setup.SPEC)
+
+
+def test_the_agents_that_can_be_distilled_are_named():
+    """And these are all that have a velocity and critics."""
+    have = [name for name in AGENTS if isinstance(setup.make(name, False), Source)]
+    assert sorted(have) == list(TEACHERS)
+
+
+def test_the_teacher_of_mvp_is_its_diagonal():
+    """v_t = u_{t,t}, what Eq. 15 trains towards the velocity."""
+    agent, s = setup.make("mvp", False), jnp.ones(setup.OBS)
+    t, a = jnp.float32(0.3), jnp.linspace(-1.0, 1.0, D)
+    taught = agent.teacher().velocity(t, a, s)
+    np.testing.assert_array_equal(taught, agent.actor.model.average_velocity(t, t, a, s))

@@ -42,6 +42,9 @@ from flowpolicy.parts import name_of, register
 from flowpolicy.refine import Refiner
 from flowpolicy.types import Key, Metrics, Observation, Scalar, Spec, Transition, Vector
 
+TEACHERS = ("decision_flow", "fmq", "fql", "gfp", "ifql", "mvp", "qam", "qc")
+"""Agents of the library that have both a flow with a velocity and critics."""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -150,7 +153,7 @@ class Distilled:
         if not isinstance(source, Source):
             raise InvalidConfig(
                 f"distilled.source must have a flow with a velocity, and critics, which {name} has "
-                "not; fmq, fql, ifql and qc have both"
+                f"not; {', '.join(TEACHERS)} have both"
             )
         own = jax.eval_shape(lambda k: self.target.init(k, spec), jax.random.key(0)).critic
         if _shapes(own) != _shapes(source.critic):

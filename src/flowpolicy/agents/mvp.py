@@ -126,6 +126,11 @@ class MVPAgent(Agent):
         """The flow map."""
         return self.actor.model
 
+    def teacher(self) -> FlowMap:
+        """The flow whose velocity another flow map may learn (``distilled``): the diagonal's, which
+        Eq. 15 holds to the velocity."""
+        return self.actor.model
+
     def value(self, obs: Observation, action: Vector) -> Scalar:
         """The aggregate of the online critics."""
         return self.critic.value(self.config.aggregate, obs, action)
