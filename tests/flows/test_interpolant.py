@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowpolicy import parts
+from flowpolicy.errors import InvalidConfig, UnknownName
 from flowpolicy.flows import linear, trigonometric, velocity
 
 X0, X1 = (1.0, -2.0, 0.5), (0.3, 0.8, -0.9)
@@ -49,3 +51,12 @@ def test_the_circle_keeps_the_variance_of_two_unit_gaussians(ends):
         alpha = trigonometric(jnp.asarray(t), one, zero)
         beta = trigonometric(jnp.asarray(t), zero, one)
         np.testing.assert_allclose(alpha**2 + beta**2, 1.0, atol=1e-14)
+
+
+def test_a_configuration_names_only_paths_that_something_takes():
+    """No agent has a field for the circle, and what is no part cannot be asked for by name."""
+    with pytest.raises(InvalidConfig, match="trigonometric"):
+        parts.encode(trigonometric)
+    with pytest.raises(UnknownName, match="trigonometric"):
+        parts.parse("trigonometric")
+    assert parts.parse("linear") is linear

@@ -24,9 +24,12 @@ def linear(t: Scalar, x0: Vector, x1: Vector) -> Vector:
     return (1.0 - t) * x0 + t * x1
 
 
-@register("trigonometric")
 def trigonometric(t: Scalar, x0: Vector, x1: Vector) -> Vector:
-    """cos(pi t / 2) x0 + sin(pi t / 2) x1: keeps the variance of two unit Gaussians."""
+    """cos(pi t / 2) x0 + sin(pi t / 2) x1: keeps the variance of two unit Gaussians.
+
+    For ``flow_loss`` given by hand alone: agents, and all that takes a straight line from noise to
+    an action, have the linear path, so that this is no part to be named in a configuration.
+    """
     angle = 0.5 * jnp.pi * t
     return jnp.cos(angle) * x0 + jnp.sin(angle) * x1
 
