@@ -252,7 +252,7 @@ def test_values_of_a_wrong_type_or_range_are_refused(text):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_strict_json_cannot_hold_is_not_written(value):
     """Neither alone nor within a part."""
-    for holder in (value, (1.0, value), {"x": value}, nets.Fourier(lowest=value)):
+    for holder in (value, (1.0, value), {"x": value}, flows.LogitNormal(mean=value)):
         with pytest.raises(InvalidConfig, match="strict JSON"):
             encode(holder)
 

@@ -1,5 +1,7 @@
 """Networks: what they compute, how they start, and what is computed only once."""
 
+import re
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -73,6 +75,15 @@ def test_fourier_needs_pairs(size):
     """Half cosines, half sines."""
     with pytest.raises(InvalidConfig, match=f"even and at least 2, got {size}"):
         Fourier(size=size)
+
+
+@pytest.mark.parametrize("lowest", [0.0, -1e-4, np.inf, np.nan, 1e39])
+def test_fourier_needs_frequencies(lowest):
+    """Above 0 and finite, in float32 too: others embed a time as NaN, or not at all."""
+    message = r"fourier\.lowest must be above 0 and finite.*1e-4.*got " + re.escape(str(lowest))
+    with pytest.raises(InvalidConfig, match=message):
+        Fourier(lowest=lowest)
+    assert np.isfinite(Fourier(size=4, lowest=10.0)(jnp.asarray(0.5))).all()
 
 
 def test_an_mlp_needs_a_layer(key):

@@ -36,12 +36,17 @@ class Fourier:
     size: int = 64
     """Number of entries, even: half cosines, half sines."""
     lowest: float = 1e-4
-    """The lowest angular frequency."""
+    """The lowest angular frequency, above 0 (1e-4 in the released checkpoints)."""
 
     def __post_init__(self) -> None:
         """Checks the fields."""
         if self.size < 2 or self.size % 2:
             raise InvalidConfig(f"fourier.size must be even and at least 2, got {self.size}")
+        if not 0 < self.lowest <= np.finfo(np.float32).max:
+            raise InvalidConfig(
+                "fourier.lowest must be above 0 and finite in float32 (1e-4 in FMQ's released "
+                f"checkpoints), got {self.lowest}"
+            )
 
     def __call__(self, t: Scalar) -> Vector:
         """Embeds one time."""
