@@ -42,7 +42,7 @@ class Fourier:
         """Checks the fields."""
         if self.size < 2 or self.size % 2:
             raise InvalidConfig(f"fourier.size must be even and at least 2, got {self.size}")
-        if not 0 < self.lowest <= np.finfo(np.float32).max:
+        if not 0 < self.lowest <= float(np.finfo(np.float32).max):
             raise InvalidConfig(
                 "fourier.lowest must be above 0 and finite in float32 (1e-4 in FMQ's released "
                 f"checkpoints), got {self.lowest}"
