@@ -12,7 +12,7 @@ from flowpolicy.data.chunk import ChunkView, NStepView, n_step_returns
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.flows import Integrated
 from flowpolicy.refine import BestOfN
-from flowpolicy.values import minimum
+from flowpolicy.values import mean, minimum
 
 KEY = jax.random.key(3)
 D = setup.CHUNK * setup.ACTION
@@ -30,17 +30,23 @@ def test_an_update_is_the_equations(aggregate):
     data = setup.batch()
     agent = setup.train(setup.build(config, False), jax.random.key(1), data, 2)
     with by_hand.double(agent, data) as (agent, data):
-        _compare(config, agent, data, by)
+        _, metrics = setup.update(agent, KEY, data)
+        key_next, key_flow = jax.random.split(KEY)
+        net = agent.actor.model.net
+        jump = lambda z, s: by_hand.euler(net, config.steps, z, s)  # noqa: E731
+        _compare(metrics, agent, data, key_next, jump, by)
+        z, t = by_hand.cloning_draws(key_flow, setup.BATCH, D)
+        action, s, mask = (np.asarray(x) for x in (data.action, data.obs, data.mask))
+        cloned = by_hand.flow_matching(net, z, t, action, s, mask)
+        assert metrics["flow/diagonal"] == pytest.approx(cloned, rel=1e-6)
 
 
-def _compare(config, agent, data, by):
-    _, metrics = setup.update(agent, KEY, data)
-    key_next, key_flow = jax.random.split(KEY)
+def _compare(metrics, agent, data, key_next, jump, by):
+    """The critic's loss with best-of-3 of ``jump(noise, s)``."""
     size, n = setup.BATCH, 3
     after = np.repeat(np.asarray(data.next_obs), n, axis=0)
     z = by_hand.noise(key_next, size, n, D).reshape(size * n, D)
-    net = agent.actor.model.net
-    candidates = by_hand.euler(net, config.steps, z, after)
+    candidates = jump(z, after)
     ranked = by(by_hand.critics(agent.critic.online.model, after, candidates), axis=0)
     best = candidates.reshape(size, n, D)[np.arange(size), ranked.reshape(size, n).argmax(1)]
     next_q = by(by_hand.critics(agent.critic.target, np.asarray(data.next_obs), best), axis=0)
@@ -48,15 +54,30 @@ def _compare(config, agent, data, by):
     loss = by_hand.td_loss(agent.critic.online.model, y, data)
     assert metrics["critic/loss"] == pytest.approx(loss, rel=1e-6)
     assert metrics["critic/target_mean"] == pytest.approx(y.mean(), rel=1e-6)
-    z, t = by_hand.cloning_draws(key_flow, size, D)
-    action, s, mask = (np.asarray(x) for x in (data.action, data.obs, data.mask))
-    cloned = by_hand.flow_matching(net, z, t, action, s, mask)
-    assert metrics["flow/diagonal"] == pytest.approx(cloned, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "keys"), [("mvp", 2), ("swfp", 2), ("decision_flow", 4)])
+def test_agents_like_it_take_their_next_action_by_bootstrap(name, keys):
+    """The same equation, each with its own flow: best-of-3, though best-of-4 acts."""
+    data = setup.batch()
+    fields = {"bootstrap": BestOfN(3), "act": BestOfN(4), "aggregate": mean}
+    agent = setup.train(setup.make(name, False, **fields), jax.random.key(1), data, 2)
+    with by_hand.double(agent, data) as (agent, data):
+        _, metrics = setup.update(agent, KEY, data)
+        zero, one = jnp.zeros((), float), jnp.ones((), float)
+
+        @jax.jit
+        @jax.vmap
+        def jump(z, s):
+            return jnp.clip(agent.flow().flow(zero, one, z, s), -1.0, 1.0)
+
+        key_next = jax.random.split(KEY, keys)[0]
+        _compare(metrics, agent, data, key_next, lambda *x: np.asarray(jump(*x)), np.mean)
 
 
 def test_with_one_candidate_it_is_flow_cloning():
     """N = 1: what acts is one clipped sample of the flow, whatever the critic says of it; and the
-    flow is trained by cloning alone, to the bit."""
+    flow is trained by cloning alone, up to the rounding of two programs."""
     agent = setup.make("qc", False, act=BestOfN(1), bootstrap=BestOfN(1))
     obs = jnp.ones(setup.OBS)
     action, _ = agent.act(KEY, obs, ())
