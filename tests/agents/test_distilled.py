@@ -165,6 +165,20 @@ def test_the_source_trains_as_it_does_alone_or_not_at_all():
         assert {"distilled/lagrangian", "distilled/lagrangian_1"} <= set(metrics)
 
 
+def test_the_map_learns_from_the_source_after_its_step():
+    """Its losses are those with the velocity that the source has from now on."""
+    agent, data, key = setup.make("distilled", False), setup.batch(), jax.random.key(3)
+    after, metrics = setup.update(agent, key, data)
+    student = agent.actor.model
+    teacher = Taught(after.source.teacher(), student)
+    _, told = agent.distillation.taught(
+        jax.random.split(key)[1], student, teacher, data, agent.count
+    )
+    assert set(told) == {"flow/lagrangian", "flow/lagrangian_1"}
+    for name in ("lagrangian", "lagrangian_1"):
+        assert metrics[f"distilled/{name}"] == pytest.approx(float(told[f"flow/{name}"]), rel=1e-5)
+
+
 def test_online_it_is_fmq_around_the_map_and_the_sources_critics():
     """Nothing of what was trained is lost; the flow map is the reference; it goes on as FMQ."""
     before = setup.train(setup.make("distilled", False), jax.random.key(0), setup.batch(), 3)

@@ -276,6 +276,18 @@ def test_the_previous_iterate_is_renewed_after_every_proximal_step(offline):
     assert int(agent.count) == offline + 6
 
 
+def test_it_acts_by_the_blocks_and_not_by_the_previous_iterate():
+    """After two updates of a proximal step of fifty."""
+    agent = setup.train(setup.make("swfp", True, inner=50), KEY, setup.batch(), 2)
+    z, s, blocks = jnp.ones(D), jnp.ones(setup.OBS), agent.policy.blocks.model
+
+    def end(flow):
+        return np.asarray(flow.flow(jnp.zeros(()), jnp.ones(()), z, s))
+
+    np.testing.assert_array_equal(end(agent.flow()), end(blocks))
+    assert np.abs(end(blocks) - end(agent.policy.previous)).max() > 1e-3
+
+
 class Stop(Silent):
     """Asks for a stop after the n-th block of updates or step."""
 
