@@ -102,6 +102,17 @@ def test_insert_writes_where_it_should_and_padding_nowhere():
     assert (int(after.written), int(after.oldest), after.capacity) == (6, 1, 5)
 
 
+@pytest.mark.parametrize("capacity", [5, 8])
+def test_a_cut_ends_a_trajectory_at_the_newest_row(capacity):
+    """Rows of one trajectory, 1000 to 1004 before the cut and 1005 to 1007 after it: a window from
+    1003 on ends at 1004, one from 1005 on goes on."""
+    ring = compiled_insert(Ring.create(_rows(0, 1, 100), capacity), _rows(ONLINE, 5, 100), 5)
+    ring = compiled_insert(jax.jit(Ring.cut)(ring), _rows(ONLINE + 5, 3, 100), 3)
+    across, after = (ChunkView(H, 0.5)(*ring.window(jnp.int32(i), H)) for i in (3, 5))
+    assert across.mask.tolist() == [1, 1, 0]
+    assert after.mask.tolist() == [1, 1, 1]
+
+
 def test_inserting_nothing_changes_nothing():
     """Count 0, as for a seed that has made all its steps."""
     before = _filled(capacity=5, written=3, period=100)

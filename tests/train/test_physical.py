@@ -15,6 +15,7 @@ from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.nets import MLPVelocity
 from flowpolicy.runs import PointMassTask
+from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.random import Stream, episode_seed
 from flowpolicy.train.stop import Stopped
@@ -102,6 +103,29 @@ def test_no_action_of_a_robot_is_played_again(tmp_path):
     assert LOG.count("step") == 14
     meta = run.load()[1]
     assert (meta["env_steps"], meta["cuts"], meta["stepper"]["episodes"]) == ([24], [[9]], [1])
+
+
+def test_what_is_broken_off_ends_in_the_ring(tmp_path, monkeypatch):
+    """At rows 7 and 15 by trials; at row 9 by a stop, once the run goes on."""
+    ends, real = [], Loop.go
+
+    def look(loop):
+        if loop.rings is not None:
+            ends.append(np.flatnonzero(loop.rings.rows.ended[0]).tolist())
+
+    def go(loop):
+        look(loop)
+        try:
+            return real(loop)
+        finally:
+            look(loop)
+
+    monkeypatch.setattr(Loop, "go", go)
+    evaluation = Evaluation(every=8, episodes=1, final_episodes=0)
+    with pytest.raises(Stopped):
+        train(tmp_path / "r", watch=StopAt(), evaluation=evaluation, **PLAN)
+    fp.resume(fp.Run(tmp_path / "r"))
+    assert ends == [[7], [7, 9], [7, 9, 15]]
 
 
 def test_evaluating_moves_one_robot_and_a_report_none(tmp_path):

@@ -14,6 +14,7 @@ from whole_state import fingerprint_of, parts_of
 import flowpolicy as fp
 from flowpolicy import runs
 from flowpolicy.cli.main import main
+from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import Busy, CorruptFile, Inexact, InvalidData, MissingData
 from flowpolicy.train import checkpoint
@@ -221,9 +222,18 @@ def test_an_environment_that_does_not_repeat_itself(tmp_path, monkeypatch):
 
 
 def test_the_rings_come_back_as_they_were(tmp_path, monkeypatch):
-    """A ring that is full and has wrapped, made again of the journal: leaf by leaf what it was."""
-    seen = []
-    real = Loop.go
+    """A ring that is full and has wrapped, made again of the journal: leaf by leaf what it was.
+
+    The eighth chunk is lost with its episode: that ends at row 13, in the ring at place 13.
+    """
+    seen, chunks = [], []
+    real, play = Loop.go, Local.play
+
+    def lose(self, actions):
+        chunks.extend([0] if 0 in actions else [])  # evaluations have environments of their own
+        return {0: None} if 0 in actions and len(chunks) == 8 else play(self, actions)
+
+    monkeypatch.setattr(Local, "play", lose)
 
     def look(loop):
         if loop.rings is not None:  # a copy: the loop gives its buffers away
@@ -241,6 +251,7 @@ def test_the_rings_come_back_as_they_were(tmp_path, monkeypatch):
     assert int(seen[0].written[0]) > PLAN["capacity"]
     fp.resume(run)
     was, now = seen[:2]
+    assert np.flatnonzero(was.rows.ended[0]).tolist() == [13]
     same = jax.tree.map(lambda a, b: a.dtype == b.dtype and np.array_equal(a, b), was, now)
     assert all(jax.tree.leaves(same))
 
