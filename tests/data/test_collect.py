@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -305,12 +304,27 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
 
 
 def test_a_worker_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And the other, from which nothing would come for a minute, is ended and not waited for."""
     from flowpolicy.data import collect as module
 
-    (tmp_path / "broken.py").write_text("raise SystemExit('no simulator here')")
+    (tmp_path / "broken.py").write_text(
+        "import os, time\n"
+        "try:\n"
+        "    os.mkdir('first')\n"  # one of two processes can
+        "except FileExistsError:\n"
+        "    time.sleep(60)\n"
+        "else:\n"
+        "    raise SystemExit('no simulator here')\n"
+    )
     monkeypatch.setattr(module, "WORKER", tmp_path / "broken.py")
-    start = time.monotonic()
+    children, start = [], module._start
+
+    def started(*arguments: Any) -> Any:
+        children.append(start(*arguments))
+        return children[-1]
+
+    monkeypatch.setattr(module, "_start", started)
     with pytest.raises(module.CollectionFailed, match="no simulator here"):
         module.collect("pointmaze-medium", 10, tmp_path / "out" / "x.npz", workers=2)
-    assert time.monotonic() - start < 20
+    assert sorted(child.returncode for child in children) == [-signal.SIGKILL, 1]
     assert os.listdir(tmp_path / "out") == []
