@@ -1,6 +1,10 @@
-"""Evaluation: an episode is a function of (agent, seed, index) and of nothing else."""
+"""Evaluation: an episode is a function of (agent, seed, index) and of nothing else.
+
+Beside it what collects, which sees the same and remembers as long.
+"""
 
 import dataclasses
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -11,17 +15,21 @@ from small_runs import OFFLINE, QUIET, TINY, fingerprint, train
 
 import flowpolicy as fp
 from flowpolicy import parts
+from flowpolicy.agents import Agent
 from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.refine import BestOfN
 from flowpolicy.train.evaluate import Evaluator, Examiner, own, refined
 from flowpolicy.train.learner import Learner
+from flowpolicy.train.normalise import Normaliser
+from flowpolicy.train.online import Explorer
 from flowpolicy.train.phases import Evaluation
 from flowpolicy.train.random import Stream, episode_seed, stream_key
 from flowpolicy.train.sentinel import Sentinel
 from flowpolicy.train.stop import StopFlag
 from flowpolicy.train.task import RowsOnly
+from flowpolicy.train.updates import acting
 from flowpolicy.train.watch import Silent
 
 
@@ -31,6 +39,47 @@ class Telling(PointMass):
     def step(self, action):
         step = super().step(action)
         return step._replace(reward=float(step.obs[0] + 2 * step.obs[1]))
+
+
+class Stub(Agent):
+    """Acts by ``rule(key, obs, calls)``, ``calls`` being those of the episode so far; collects by
+    ``exploring`` where there is one."""
+
+    rule: Callable = eqx.field(static=True)
+    exploring: Callable | None = eqx.field(static=True, default=None)
+
+    def memory(self):
+        return jnp.zeros(())
+
+    def act(self, key, obs, memory):
+        return self.rule(key, obs, memory), memory + 1
+
+    def explore(self, key, obs, memory):
+        return (self.exploring or self.rule)(key, obs, memory), memory + 1
+
+    def update(self, key, batch):
+        """Not asked."""
+
+    def flow(self):
+        """Not asked."""
+
+    def value(self, obs, action):
+        """Not asked."""
+
+
+RAW = Normaliser(None, None)
+
+
+def evaluates(agent, obs, normaliser=RAW):
+    """The first action of an episode that is evaluated."""
+    keys, memory = jax.random.split(jax.random.key(0), 1)[None], jnp.zeros((1, 1))
+    return acting(own, normaliser, 1)(agent, keys, obs[None, None], memory)[0][0, 0]
+
+
+def collects(agent, obs, normaliser=RAW):
+    """The first action of an episode that is collected."""
+    explorer = Explorer((0,), normaliser, agent.memory())
+    return explorer(agent, np.zeros(1, int), obs[None], np.array([True]))[0]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +121,50 @@ def test_seeds_side_by_side_play_what_each_plays_alone(tmp_path):
         np.testing.assert_allclose(one.returns, alone.returns, atol=1e-3)
 
 
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_an_episode_begins_without_the_memory_of_the_one_before(side_by_side):
+    """An agent that goes (n, n) / 20 at its n-th call: episodes in the place of others are those
+    that have a place of their own."""
+    agent = Stub(lambda key, obs, calls: jnp.full(4, calls / 20))
+
+    def returns(places):
+        return Evaluator(own, RAW, Local(Telling), range(places))(agent, (0,), 5, 2)[0].returns
+
+    np.testing.assert_allclose(returns(side_by_side), returns(5), atol=1e-3)
+
+
+def test_memory_goes_on_through_a_collected_episode():
+    """Calls of the episode so far, per seed: 0 where one begins, else one more."""
+    agent = Stub(lambda key, obs, calls: calls[None])
+    explorer = Explorer((0, 1), RAW, agent.memory())
+    begins = ([True, True], [False, False], [True, False], [False, True])
+    told = [explorer(agent, np.zeros(2, int), jnp.zeros((2, 2)), np.array(b)) for b in begins]
+    np.testing.assert_array_equal(np.stack(told)[..., 0], [[0, 0], [1, 1], [0, 2], [1, 0]])
+
+
+@pytest.mark.parametrize("act", [evaluates, collects])
+def test_agents_see_normalised_observations(act):
+    """tanh((obs - 4) / 2) of an agent that acts by tanh of what it sees."""
+    agent, obs = Stub(lambda key, obs, calls: jnp.tanh(obs)), jnp.array([3.0, 7.0])
+    action = act(agent, obs, Normaliser(jnp.float32(4), jnp.float32(2)))
+    np.testing.assert_allclose(action, np.tanh([-0.5, 1.5]), rtol=1e-6)
+
+
+def test_an_agent_explores_where_it_collects_and_acts_where_it_is_evaluated():
+    """An agent of which the one is 0.5 and the other 0."""
+    agent = Stub(lambda *seen: jnp.zeros(2), lambda *seen: jnp.full(2, 0.5))
+    np.testing.assert_array_equal(evaluates(agent, jnp.zeros(2)), [0.0, 0.0])
+    np.testing.assert_array_equal(collects(agent, jnp.zeros(2)), [0.5, 0.5])
+
+
+def test_every_tick_of_every_seed_draws_noise_of_its_own():
+    """Two seeds, eight ticks, one observation: 16 actions, no two alike."""
+    agent = Stub(lambda key, obs, calls: jax.random.uniform(key, (2,)))
+    explorer, fresh = Explorer((0, 1), RAW, agent.memory()), np.array([True, True])
+    chunks = [explorer(agent, np.full(2, tick), jnp.zeros((2, 2)), fresh) for tick in range(8)]
+    assert len(np.unique(np.concatenate(chunks), axis=0)) == 16
+
+
 def test_more_episodes_begin_with_the_same_ones(played):
     """The first three of five are the three of three."""
     np.testing.assert_allclose(played(2, 3).returns, played(2).returns[:3], atol=1e-3)
@@ -105,6 +198,8 @@ def test_another_refiner_plays_the_same_episodes_otherwise(played):
     same = played(2, act=refined(fp.one_step()))
     np.testing.assert_allclose(same.returns, played(2).returns, atol=1e-3)
     np.testing.assert_array_equal(same.lengths, played(2).lengths)
+    other = played(2, act=refined(fp.best_of_n(n=16)))
+    assert (np.abs(other.returns - same.returns) > 0.1).all()
 
 
 def test_evaluating_a_run(run):
