@@ -221,6 +221,21 @@ def test_configurations_are_written_and_read(name):
     assert (setup.config(name).view.horizon, setup.config(name).view.discount) == (2, 0.99)
 
 
+# What is distilled brings its own; of the other three it is their view that refuses.
+NAMING = sorted(set(AGENTS) - {"distilled", "fpmd", "gfp", "qam"})
+
+
+@pytest.mark.parametrize("name", NAMING)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("chunk", 0), ("chunk", -1), ("discount", 1.0), ("discount", -0.1), ("discount", np.nan)],
+)
+def test_a_chunk_or_discount_that_is_none_is_refused_by_its_own_name(name, field, value):
+    """When the configuration is made, before its view is asked for."""
+    with pytest.raises(InvalidConfig, match=rf"^{name}\.{field} must be .*got {value}"):
+        AGENTS[name](**{field: value})
+
+
 def _asked(agent):
     """What the agent says when it is asked for its flow and for a value; None where it has both."""
     try:

@@ -30,6 +30,19 @@ def lacking(agent: str, what: str) -> InvalidConfig:
     )
 
 
+def check_chunk(agent: str, chunk: int, discount: float) -> None:
+    """Raises ``InvalidConfig`` where an agent's chunk has no action or its discount is none."""
+    if chunk < 1:
+        raise InvalidConfig(
+            f"{agent}.chunk must be at least 1 (the papers have 1 and 5, QC tries up to 50), "
+            f"got {chunk}"
+        )
+    if not 0 <= discount < 1:
+        raise InvalidConfig(
+            f"{agent}.discount must be in [0, 1) (the papers have 0.99 and 0.995), got {discount}"
+        )
+
+
 class Agent(eqx.Module):
     """Parameters, optimiser state and counters of one method. All leaves are arrays.
 

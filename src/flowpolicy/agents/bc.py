@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.agents.base import Agent, Memory, lacking
+from flowpolicy.agents.base import Agent, Memory, check_chunk, lacking
 from flowpolicy.agents.cloning import Cloning, fmq_terms
 from flowpolicy.data.chunk import ChunkView, View
 from flowpolicy.flows import Flow, FlowMap, Term
@@ -36,6 +36,10 @@ class BC:
     """Optimiser of the flow map."""
     actor: Any = MLPFlow()
     """Net of the flow map: a net configuration."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_chunk("bc", self.chunk, self.discount)
 
     @property
     def view(self) -> View:

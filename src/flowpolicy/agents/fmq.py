@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, fmq_terms
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -176,6 +176,7 @@ class FMQ:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("fmq", self.chunk, self.discount)
         if self.eta < 0 or self.beta < 0 or self.keep_offline_loss < 0:
             raise InvalidConfig(
                 "fmq needs eta, beta and keep_offline_loss to be at least 0, got "

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.one_step import OneStepFlow, distillation
 from flowpolicy.agents.td import TDCritic, check_critic
@@ -89,6 +89,7 @@ class FQL:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("fql", self.chunk, self.discount)
         if self.alpha < 0 or self.steps < 1:
             raise InvalidConfig(
                 f"fql needs alpha >= 0 and steps >= 1, got {self.alpha} and {self.steps}"

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -68,6 +68,7 @@ class IFQL:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("ifql", self.chunk, self.discount)
         if not 0 < self.expectile < 1 or self.steps < 1:
             raise InvalidConfig(
                 "ifql needs expectile in (0, 1) and steps >= 1, got "

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -72,6 +72,7 @@ class MVP:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("mvp", self.chunk, self.discount)
         if self.weight < 0:
             raise InvalidConfig(f"mvp.weight must be at least 0, got {self.weight}")
         check_critic("mvp", self.tau, self.ensemble, self.aggregate)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, n_step_returns, whole_chunks
@@ -73,6 +73,7 @@ class QC:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("qc", self.chunk, self.discount)
         if self.steps < 1:
             raise InvalidConfig(f"qc.steps must be at least 1, got {self.steps}")
         check_critic("qc", self.tau, self.ensemble, self.aggregate)

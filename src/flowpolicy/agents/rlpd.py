@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory, lacking
+from flowpolicy.agents.base import Agent, Memory, check_chunk, lacking
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
 from flowpolicy.errors import InvalidConfig
@@ -71,6 +71,7 @@ class RLPD:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("rlpd", self.chunk, self.discount)
         if self.bc < 0 or not self.temperature > 0:
             raise InvalidConfig(
                 f"rlpd needs bc >= 0 and temperature > 0, got {self.bc} and {self.temperature}"

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory, lacking
+from flowpolicy.agents.base import Agent, Memory, check_chunk, lacking
 from flowpolicy.data.chunk import View
 from flowpolicy.data.trajectory import TrajectoryView
 from flowpolicy.errors import InvalidConfig
@@ -119,6 +119,7 @@ class SFP:
                 "as soon as it exists. What it predicts is horizon (15 after the first of the "
                 "paper's 16 points), what it executes of that execute (8)"
             )
+        check_chunk("sfp", self.chunk, self.discount)
         counts = min(self.horizon, self.history, self.substeps) >= 1
         if not (counts and 1 <= self.execute <= self.horizon and 0 <= self.spread < math.inf):
             raise InvalidConfig(

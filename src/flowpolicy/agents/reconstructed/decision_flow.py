@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -109,6 +109,7 @@ class DecisionFlow:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("decision_flow", self.chunk, self.discount)
         positive = 0 <= self.weight < math.inf and 0 <= self.alpha < math.inf
         if not (positive and self.steps >= 2):
             raise InvalidConfig(

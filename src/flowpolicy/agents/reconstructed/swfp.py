@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -236,6 +236,7 @@ class SWFP:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("swfp", self.chunk, self.discount)
         if self.blocks < 2:
             raise InvalidConfig(
                 f"swfp.blocks must be at least 2, got {self.blocks}: a flow in one Euler step "
