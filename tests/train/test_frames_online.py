@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 
 import flowpolicy as fp
+from flowpolicy.agents import Distilled, qam_e, qam_f
 from flowpolicy.agents.base import Agent
 from flowpolicy.data.chunk import ChunkView
 from flowpolicy.envs.base import Step
 from flowpolicy.envs.fleet import Local
 from flowpolicy.errors import InvalidConfig
+from flowpolicy.nets import MLPCritic, MLPFlow
+from flowpolicy.nets.encoder import Impala
 from flowpolicy.refine import OneStep
+from flowpolicy.runs import seeing
+from flowpolicy.train import fits
+from flowpolicy.train.fits import check_sight
 from flowpolicy.train.phases import Evaluation
+from flowpolicy.train.watch import Silent
 from flowpolicy.types import Spec
 
 SHAPE = {"film": (4, 4, 3), "state": (2,)}
@@ -112,3 +119,108 @@ def test_where_nothing_looks_like_a_frame_nothing_is_reset(shape):
     env = Film()
     env.obs_shape, env.reset = shape, lambda seed: pytest.fail("it was reset")
     assert Local(lambda: env).shape().frames == ()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnCritic:
+    """A net of somebody's that multiplies whatever it sees by one matrix."""
+
+    def init(self, key, spec, action):
+        return jax.random.normal(key, (spec.obs_size + action, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnEye:
+    """One that takes frames of one size alone, and does not ask which."""
+
+    def init(self, key, spec, action):
+        return jax.random.normal(key, (3, 3, 3, action))
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledEye:
+    """One that takes frames of any size, and needs them."""
+
+    def init(self, key, spec, action):
+        *_, channels = spec.obs["film"]
+        (state,) = spec.obs["state"]
+        return jax.random.normal(key, (channels + state, action))
+
+
+SPEC = Spec(SHAPE, 1, 0, ("film",))
+SMALL = Impala(channels=(2,), width=4)
+SEEN = seeing(fp.FMQ(), SMALL)
+BLIND = {
+    "fmq.actor: mlp_flow(": fp.FMQ(),
+    "fmq.critic: mlp_critic(": dataclasses.replace(SEEN, critic=fp.FMQ().critic),
+    "fmq.critic: .*OwnCritic": dataclasses.replace(SEEN, critic=OwnCritic()),
+    "ifql.value: mlp_value(": dataclasses.replace(seeing(fp.IFQL()), value=fp.IFQL().value),
+    "rlpd.actor: mlp_gaussian(": fp.RLPD(),
+    "qam.head.actor: mlp_one_step(": dataclasses.replace(seeing(fp.QAM()), head=qam_f().head),
+    "qam.head.net: mlp_gaussian(": dataclasses.replace(seeing(fp.QAM()), head=qam_e().head),
+    "distilled.source.actor: mlp_velocity(": Distilled(fp.QC(), SEEN),
+}
+
+
+@pytest.mark.parametrize("message", BLIND)
+def test_a_net_that_flattens_frames_is_named(message):
+    """Whatever is around it; and the way out."""
+    pattern = (
+        message.replace("(", r"\(") + r".* film \(4, 4, 3\).*flowpolicy\.runs\.seeing\(agent\)"
+    )
+    with pytest.raises(InvalidConfig, match=pattern):
+        check_sight(BLIND[message], SPEC)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        SEEN,
+        seeing(fp.IFQL(), SMALL),
+        seeing(qam_f(), SMALL),
+        Distilled(seeing(fp.QC(), SMALL), SEEN),
+        dataclasses.replace(SEEN, actor=OwnEye(), critic=PooledEye()),
+        Watches(),
+    ],
+)
+def test_nets_that_look_at_frames_are_not_refused(agent):
+    """Those with an encoder, and anybody's."""
+    check_sight(agent, SPEC)
+
+
+@pytest.mark.parametrize(
+    "spec", [Spec((4, 4, 3), 1), Spec({"film": (4, 4, 3), "byte": (2,)}, 1, 0, ("byte",))]
+)
+def test_what_is_no_frame_may_be_flattened(spec):
+    """Numbers of any shape, and bytes that are no picture."""
+    check_sight(fp.FMQ(), spec)
+
+
+class Broken(Silent):
+    """The run dies at once."""
+
+    def advance(self, done):
+        raise ConnectionError("the power is gone")
+
+
+@jax.numpy_dtype_promotion("standard")  # as users have it: bytes and floats become floats
+def test_a_run_that_would_flatten_frames_does_not_begin(monkeypatch, tmp_path):
+    """Of an environment alone too, and nothing is written; one that did begin goes on."""
+    config = fp.RunConfig(
+        fp.FMQ(
+            chunk=1, actor=MLPFlow(8, 1), critic=MLPCritic(8, 1),
+            act=OneStep(), bootstrap=OneStep(),
+        ),
+        Films(), (fp.Online(12, start_after=4),), batch=4,
+        evaluation=Evaluation(every=0, final_episodes=0),
+    )  # fmt: skip
+    out = tmp_path / "run"
+    with pytest.raises(InvalidConfig, match=r"fmq\.actor"):
+        fp.train(config, out=out)
+    assert not out.exists()
+    with monkeypatch.context() as before:
+        before.setattr(fits, "check_sight", lambda *_: None)
+        with pytest.raises(ConnectionError):
+            fp.train(config, out=out, watch=Broken())
+    assert not fp.Run(out).finished()
+    assert fp.resume(out).finished()

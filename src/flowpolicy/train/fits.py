@@ -1,6 +1,10 @@
 """Whether data, agent and task fit one another, before anything is trained."""
 
+import dataclasses
+import inspect
 import math
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from flowpolicy import parts
-from flowpolicy.agents.base import ReadsUnits
+from flowpolicy.agents.base import AgentConfig, ReadsUnits
 from flowpolicy.data.chunk import View
 from flowpolicy.data.dataset import Dataset
 from flowpolicy.data.shards import Shards
@@ -24,6 +28,7 @@ def check_new(
 ) -> None:
     """``InvalidConfig`` where a run that is not there yet would not do what it seems to."""
     check_units(config, task, dataset)
+    check_sight(config.agent, spec)
     if dataset is not None:
         check_chunks(config, spec, dataset.rows)
     if shards is not None:
@@ -110,3 +115,74 @@ def _has_critic(config: RunConfig, spec: Spec, rows: Rows) -> bool:
     except (InvalidConfig, NotImplementedError):
         return False
     return True
+
+
+def check_sight(agent: AgentConfig, spec: Spec) -> None:
+    """``InvalidConfig`` where a net would take frames of bytes as so many numbers."""
+    shapes = spec.obs if isinstance(spec.obs, dict) else {"": spec.obs}
+    frames = {name: shapes[name] for name in spec.frames if len(shapes[name]) == 3}
+    if not frames:
+        return
+    size = agent.view.chunk * spec.action
+    for place, net in _nets(agent, parts.name_of(agent)):
+        if _is_blind(net, spec, size, shapes, frames):
+            told = ", ".join(f"{name} {shape}".strip() for name, shape in frames.items())
+            raise InvalidConfig(
+                f"{place}: {parts.describe(net)} would take the frames {told} as so many numbers "
+                "from 0 to 255; give flowpolicy.runs.seeing(agent), which puts an encoder before "
+                "every net, or a net with one, as in impala_flow(net=mlp_flow())"
+            )
+
+
+@runtime_checkable
+class Buildable(Protocol):
+    """What a net's configuration shares with those of an agent and of a head."""
+
+    def init(self, key: Key, spec: Spec) -> Any:
+        """Builds it; a net of actions has their size as a third argument."""
+        ...
+
+
+def _nets(part: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The nets among the fields of an agent, and of agents and heads inside it, by their places."""
+    for field in dataclasses.fields(part):
+        value, there = getattr(part, field.name), f"{place}.{field.name}"
+        if not isinstance(value, Buildable) or not dataclasses.is_dataclass(value):
+            continue
+        if isinstance(value, AgentConfig) or len(_arguments(value)) > 3:
+            yield from _nets(value, there)
+        else:
+            yield there, value
+
+
+def _arguments(net: Buildable) -> Any:
+    return inspect.signature(net.init).parameters
+
+
+def _is_blind(
+    net: Buildable,
+    spec: Spec,
+    size: int,
+    shapes: dict[str, tuple[int, ...]],
+    frames: dict[str, tuple[int, ...]],
+) -> bool:
+    """Whether the same net is built for frames that are laid flat, and another one for longer
+    ones: no part of it knows height and width. One that looks at them finds none, or ignores them.
+    """
+
+    def built(more: int) -> list[tuple[int, ...]] | None:
+        flat = {name: (math.prod(shape) + more,) for name, shape in frames.items()}
+        return _built(net, dataclasses.replace(spec, obs=shapes | flat), size)
+
+    own = _built(net, dataclasses.replace(spec, obs=shapes), size)
+    return own is not None and own == built(0) != built(1)
+
+
+def _built(net: Buildable, spec: Spec, size: int) -> list[tuple[int, ...]] | None:
+    """The shapes of its arrays; None where it cannot be built."""
+    sizes = (size,) * (len(_arguments(net)) - 2)
+    try:
+        tree = jax.eval_shape(lambda key: net.init(key, spec, *sizes), jax.random.key(0))
+    except Exception:  # a net of anybody's, and whatever it raises where it finds no frames
+        return None
+    return [leaf.shape for leaf in jax.tree.leaves(tree)]
