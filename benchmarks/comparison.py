@@ -105,11 +105,14 @@ def every(options: argparse.Namespace) -> list[Job]:
 
 
 def draw(folders: list[Path], options: argparse.Namespace) -> None:
-    """Learning curves, a strip for every task, of what is there."""
-    found = fp.compare([folder for folder in folders if folder.exists()])
-    strips = [learning_curve(found.curves(task)) for task in found.tasks]
-    for task, strip in zip(found.tasks, strips, strict=True):
+    """Learning curves, a strip for every task, of what is there; ways of acting that were played at
+    the end alone are no curves."""
+    found, strips = fp.compare([folder for folder in folders if folder.exists()]), []
+    for task in found.tasks:
+        ways = found.curves(task).items()
+        strip = learning_curve({k: v for k, v in ways if max(len(c.steps) for c in v) > 1})
         strip.suptitle(task, x=0.02, ha="left")
+        strips.append(strip)
     images = [Image.open(io.BytesIO(png(strip, dpi=110))).convert("RGB") for strip in strips]
     page = Image.new("RGB", (images[0].width, sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
