@@ -221,8 +221,8 @@ def test_configurations_are_written_and_read(name):
     assert (setup.config(name).view.horizon, setup.config(name).view.discount) == (2, 0.99)
 
 
-# What is distilled brings its own; of the other three it is their view that refuses.
-NAMING = sorted(set(AGENTS) - {"distilled", "fpmd", "gfp", "qam"})
+# What is distilled brings its own.
+NAMING = sorted(set(AGENTS) - {"distilled"})
 
 
 @pytest.mark.parametrize("name", NAMING)

@@ -39,7 +39,7 @@ def check_chunk(agent: str, chunk: int, discount: float) -> None:
         )
     if not 0 <= discount < 1:
         raise InvalidConfig(
-            f"{agent}.discount must be in [0, 1) (the papers have 0.99 and 0.995), got {discount}"
+            f"{agent}.discount must be in [0, 1) (the papers have 0.99 to 0.999), got {discount}"
         )
 
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms, weighted
 from flowpolicy.agents.td import TDCritic, check_critic
 from flowpolicy.data.chunk import View, Views, whole_chunks
@@ -125,6 +125,7 @@ class FPMD:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("fpmd", self.chunk, self.discount)
         for field in ("start", "reward_scale"):
             self._require(field, 0 < getattr(self, field) < math.inf, "above 0 and finite")
         self._require("noise", 0 < self.noise <= 2, "above 0 and at most 2, the width of the box")

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms, weighted
 from flowpolicy.agents.one_step import OneStepFlow, distillation
 from flowpolicy.agents.td import TDCritic, check_critic
@@ -115,6 +115,7 @@ class GFP:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("gfp", self.chunk, self.discount)
         if not (0 <= self.alpha < math.inf and self.steps >= 1):
             raise InvalidConfig(
                 "gfp needs alpha >= 0 and finite (the released runs have 0.01 to 10) and "

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flowpolicy.agents.base import Agent, Memory
+from flowpolicy.agents.base import Agent, Memory, check_chunk
 from flowpolicy.agents.cloning import Cloning, flow_matching_terms
 from flowpolicy.agents.heads import EditHead, FlowHead, Head, HeadState, OneStepHead
 from flowpolicy.agents.td import TDCritic, check_critic
@@ -146,6 +146,7 @@ class QAM:
 
     def __post_init__(self) -> None:
         """Checks the fields."""
+        check_chunk("qam", self.chunk, self.discount)
         if self.steps < 2:
             raise InvalidConfig(
                 f"qam.steps must be at least 2, got {self.steps}: a path ends with a step of the "
