@@ -174,12 +174,16 @@ def _bandit(tube):
     keys = jax.random.split(jax.random.key(1), 800)
     agent = jax.jit(lambda a: jax.lax.scan(step, a, keys)[0])(agent)
     draw = jax.jit(jax.vmap(lambda k: agent.act(k, jnp.zeros(1), agent.memory())[0]))
-    return np.asarray(draw(jax.random.split(jax.random.key(2), 400)))
+    return np.asarray(draw(jax.random.split(jax.random.key(2), 4000)))
 
 
 @pytest.mark.parametrize("tube", [Stabilised(0.2, 1.0), Latent(0.2, 0.1, 1.0)], ids=TUBES)
 def test_both_modes_are_kept(tube):
-    """Within 0.35 of either centre: 0.33 and 0.44 of the actions, and 0.33 and 0.32."""
+    """Within 0.35 of either centre: 0.33 and 0.41 of 40 000 actions, and 0.30 and 0.33.
+
+    The nearest bound, of the sum of the latter, is 4.3 standard deviations of 4000 actions away:
+    other keys of the same nets would pass it in 1e-5 of such tests.
+    """
     action = _bandit(tube)
     near = [np.mean(np.linalg.norm(action - np.array([x, 0]), axis=1) < 0.35) for x in (-0.5, 0.5)]
     assert min(near) > 0.25

@@ -34,8 +34,9 @@ CENTRES = ((-0.7, -0.5), (0.6, -0.6), (0.7, 0.5), (-0.4, 0.7))
 WEIGHTS = (0.4, 0.3, 0.2, 0.1)
 WIDTH = 0.1
 SAMPLES, BATCH, STEPS = 1000, 256, 1000
-# What two sets of the mixture itself stay below; a standard deviation is 0.001.
-FLOOR = 0.004
+# What two sets of the mixture itself stay below. A standard deviation is 0.0016, but the law is a
+# weighted sum of chi-squares and has a long tail: 0.004 is passed by 0.03 of pairs.
+FLOOR = 0.025
 # Reached at every number of jumps; the worst of the runs below is at 0.03, noise is at 0.15, and
 # without a second term one jump lands at 0.34.
 CLOSE = 0.05
@@ -96,7 +97,11 @@ def _distances(flow, key):
 
 
 def test_the_measure_has_a_noise_floor(key):
-    """Sets of the mixture are closer to each other than ``FLOOR``, and noise is far away."""
+    """Sets of the mixture are closer to each other than ``FLOOR``, and noise is far away.
+
+    By the weights, eigenvalues of the centred distance, a pair is above in 3e-7 of cases: a false
+    alarm in 3e-6 of such tests, were the key new. Noise is 5 standard deviations above its bound.
+    """
     for k in jax.random.split(key, 10):
         one, other = (_mixture(half, SAMPLES) for half in jax.random.split(k))
         assert abs(_energy_distance(one, other)) < FLOOR
