@@ -100,7 +100,8 @@ def _one():
 def test_guidance_is_lines_6_to_9_of_algorithm_1():
     """r ~ U[0, 1), a_r = (1 - r) a_0 + r a with a_0 ~ N(0, I), a_1 = a_r + (1 - r) u_off, g.
 
-    Means over 2000 draws, 4 entries each, within 6 sigma.
+    Four moments over 2000 draws, 4 entries each, within 6 sigma: a false alarm in 1e-8 of such
+    tests, were the key new.
     """
     sample = _one()
     action = jnp.array([0.9, -0.9, 0.5, 0.0])

@@ -98,18 +98,19 @@ def test_the_logit_normal_is_a_sorted_pair_of_sigmoids():
 
 
 def test_mean_flows_default_leans_to_the_action():
-    """MeanFlow's mean -0.4 with the action at 0 is +0.4 with the action at 1: median 0.6."""
+    """MeanFlow's mean -0.4 with the action at 0 is +0.4 with the action at 1: median 0.6, whose
+    share below it is told within 6 standard errors (2e-9)."""
     r, _, t = _draw(LogitNormal())
     both = np.concatenate([r, t])
-    # The median's standard error is that of the share below it, 0.5 / sqrt(2 N), 6 of which:
+    # r and t are two draws in order, so that together they are 2 N independent ones.
     assert abs(np.mean(both < 1 / (1 + np.exp(-0.4))) - 0.5) < 6 * 0.5 / (2 * N) ** 0.5
 
 
 def test_the_diagonal_share():
-    """With its probability r = w = t, with the law's r; else the law itself."""
+    """With its probability r = w = t, with the law's r; else the law itself. The share is told
+    within 6 standard errors of a binomial (2e-9)."""
     r, w, t = _draw(DiagonalShare(Triangle(), share=0.3))
     on = r == t
-    # A binomial share within 6 standard errors.
     assert abs(on.mean() - 0.3) < 6 * (0.3 * 0.7 / N) ** 0.5
     assert np.array_equal(w[on], r[on])
     for part in (on, ~on):

@@ -44,7 +44,8 @@ def test_log_prob_is_a_density(mean, log_std):
 
 @pytest.mark.parametrize(("mean", "log_std"), LAWS)
 def test_samples_have_the_law_they_tell(mean, log_std):
-    """Mean of the action and of -log p over 20 000 samples, against integrals, within 5 sigma."""
+    """Mean of the action and of -log p over 20 000 samples, against integrals, within 5 sigma: a
+    false alarm in 1e-6 of such tests, were the key new."""
     a, width = cells()
     p = density(a, mean, log_std) * width
     keys = jax.random.split(jax.random.key(0), 20_000)

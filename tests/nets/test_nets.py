@@ -37,7 +37,8 @@ def test_weights_start_by_variance_scaling(key, layer):
     """U(-b, b), b^2 = 6 / (fan_in + fan_out): variance 2 / (fan_in + fan_out), biases 0.
 
     300 000 weights: the sample variance of a uniform has a relative error of
-    sqrt(0.8 / 300 000) = 0.0016, six of which are allowed.
+    sqrt(0.8 / 300 000) = 0.0016, six of which are allowed, as of the mean's: a false alarm in 3e-9
+    of such tests, were the key new. The largest is not in the last thousandth in e^-300 of them.
     """
     built = layer(key, 1000, 300)
     leaves = [leaf.ravel() for leaf in jax.tree.leaves(built) if leaf.ndim == 2]

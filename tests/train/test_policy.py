@@ -61,7 +61,11 @@ def test_the_normaliser_is_applied_inside(standardised):
 
 
 def test_another_refiner_acts_in_its_place(run):
-    """Best-of-n instead of the run's single sample; the critic ranks."""
+    """Best-of-n instead of the run's single sample; the critic ranks.
+
+    Values over 3000 chunks each are 1.7 and -1.1, with deviations 0.5 and 1.5: the means of 20 are
+    7.7 standard deviations apart, and in the wrong order in 6e-15 of such tests, were the seed new.
+    """
     policy = fp.Policy.load(run.path, refiner=fp.best_of_n(n=16))
     trained, _ = run.load()
     agent = jax.tree.map(lambda x: x[0], trained.agents)
