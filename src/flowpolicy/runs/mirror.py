@@ -23,7 +23,7 @@ from flowpolicy.runs.farama import Gymnasium
 from flowpolicy.train.phases import Evaluation, Online, RunConfig
 
 ENVIRONMENTS = ("InvertedPendulum-v5", "Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Swimmer-v5")
-SMALL = {"InvertedPendulum-v5": 10_000, "Hopper-v5": 30_000, "HalfCheetah-v5": 30_000}
+SMALL = {"InvertedPendulum-v5": 10_000, "Hopper-v5": 60_000, "HalfCheetah-v5": 30_000}
 """Environment steps of the small runs."""
 AGENTS = {
     "fpmd-r": ("FPMD-R, rectified flow and one step to act", fpmd_r()),
