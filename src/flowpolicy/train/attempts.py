@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flowpolicy.data.dataset import Dataset
-from flowpolicy.errors import Diverged
+from flowpolicy.errors import CorruptFile, Diverged
 from flowpolicy.readers import read_records
 from flowpolicy.train import checkpoint, durable
-from flowpolicy.train.folder import RunFolder, Trained
+from flowpolicy.train.folder import ROLLBACKS, RunFolder, Trained
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.loop import Loop
 from flowpolicy.train.phases import RunConfig
@@ -18,9 +18,6 @@ from flowpolicy.train.resume import reopen
 from flowpolicy.train.sentinel import GoBack
 from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Silent, Watch
-
-ROLLBACKS = "rollbacks.jsonl"
-"""One line per time that a run went back: what made it, and how far it was. Never cut."""
 
 
 def run(
@@ -73,7 +70,12 @@ def resume(
     folder.config()
     status = folder.status()
     if status.get("state") == "diverged":
-        raise Diverged(str(status.get("verdict")))
+        if not isinstance(verdict := status.get("verdict"), str):
+            raise CorruptFile(
+                f"{out / 'status.json'}: 'verdict' must be a text where the run diverged, got "
+                f"{verdict!r}"
+            )
+        raise Diverged(verdict)
     if folder.finished():
         watch.say(f"{out} is finished; there is nothing to go on with")
         return folder

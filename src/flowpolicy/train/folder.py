@@ -36,6 +36,11 @@ SCORED = (*COLUMNS, "score")
 """The columns where the task has a normalised score."""
 LOGS = ("evaluations.csv", "metrics.jsonl")
 """What a run tells as it goes on; a checkpoint says how much of it is from before."""
+ROLLBACKS = "rollbacks.jsonl"
+"""One line per time that a run went back: what made it, and how far it was. Never cut."""
+REMAINS = ("checkpoints", "best", "replay", *LOGS, "status.json", ROLLBACKS)
+"""What a run leaves beside ``config.json``, and another one in the folder would take for its own:
+of all checkpoints the highest numbers stay."""
 OWN = "own"
 """The refiner column of evaluations in which the agent acts its own way."""
 
@@ -120,10 +125,15 @@ class RunFolder:
         self._sums = {name: GrowingSum() for name in LOGS}
 
     def create(self, config: RunConfig, spec: Spec, record: dict[str, Any]) -> None:
-        """Writes ``config.json``. A folder that already holds a run is refused."""
+        """Writes ``config.json``. A folder that holds a run, or what one left, is refused."""
         if (self.path / "config.json").exists():
             raise InvalidConfig(
                 f"{self.path} already holds a run; choose another folder or remove this one"
+            )
+        if found := [name for name in REMAINS if (self.path / name).exists()]:
+            raise InvalidConfig(
+                f"{self.path} holds what another run left ({', '.join(found)}), which would be "
+                "taken for this one's; remove the folder or give another one (--out)"
             )
         record = {
             "format": checkpoint.FORMAT,
