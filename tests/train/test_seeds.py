@@ -8,7 +8,9 @@ import pytest
 from small_runs import QUIET, TINY, agents, lines, train
 
 import flowpolicy as fp
+from flowpolicy import parts, runs
 from flowpolicy.envs.toy import PointMass
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.train import updates
 
 SEEDS = (3, 8)
@@ -104,3 +106,15 @@ def test_a_thousand_updates_on_the_same_rows(tmp_path, monkeypatch, way):
     for i, seed in enumerate(seeds):
         alone = agents(train(tmp_path / str(seed), seeds=(seed,), **settings))
         assert close(of(together, i), alone, 1e-5)
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**63, 10**23])
+def test_seeds_that_a_key_cannot_tell(tmp_path, seed):
+    """The first is the same agent as 0, and the others are no key's; a configuration from before
+    they were refused is still read.
+    """
+    with pytest.raises(InvalidConfig, match=rf"in 0 \.\. 2\*\*32 - 1, got \({seed},\)"):
+        train(tmp_path / "r", seeds=[seed])
+    assert not (tmp_path / "r").exists()
+    old = dataclasses.replace(runs.get("toy/fmq").config, seeds=(seed,))
+    assert parts.decode(parts.encode(old)) == old

@@ -27,12 +27,21 @@ def check_new(
     config: RunConfig, spec: Spec, task: Task, dataset: Dataset | None, shards: Shards | None
 ) -> None:
     """``InvalidConfig`` where a run that is not there yet would not do what it seems to."""
+    check_seeds(config)
     check_units(config, task, dataset)
     check_sight(config.agent, spec)
     if dataset is not None:
         check_chunks(config, spec, dataset.rows)
     if shards is not None:
         check_turns(config, shards)
+
+
+def check_seeds(config: RunConfig) -> None:
+    """``InvalidConfig`` where a seed is larger than a key can tell: those equal modulo 2**32 are
+    the same agent. A run that began with such a seed is read and gone on with all the same.
+    """
+    if max(config.seeds) >= 2**32:
+        raise InvalidConfig(f"run.seeds must be distinct and in 0 .. 2**32 - 1, got {config.seeds}")
 
 
 def check_units(config: RunConfig, task: Task, dataset: Dataset | None) -> None:

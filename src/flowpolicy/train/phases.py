@@ -140,7 +140,9 @@ class RunConfig:
                 f"{self.capacity}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise InvalidConfig(f"run.seeds must be distinct and at least 0, got {self.seeds}")
+            raise InvalidConfig(
+                f"run.seeds must be distinct and in 0 .. 2**32 - 1, got {self.seeds}"
+            )
         if not self.phases:
             raise InvalidConfig("run.phases must hold at least one phase")
         reads = isinstance(self.agent, ReadsUnits) and self.agent.reads_units
