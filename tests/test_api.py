@@ -189,6 +189,13 @@ def test_seeds_that_are_no_whole_numbers(seeds):
         as_seeds(seeds)
 
 
+@pytest.mark.parametrize("seeds", [0, -2, np.int64(0)])
+def test_as_many_seeds_as_none(seeds):
+    """The number that was given is told, and not the empty tuple that it stands for."""
+    with pytest.raises(InvalidConfig, match=rf"seeds must be at least 1, .*got {seeds};"):
+        as_seeds(seeds)
+
+
 def test_the_page_s_recipe_keeps_the_protocol(monkeypatch, tmp_path):
     """Everything of the named run but its agent; both runs are then compared."""
     trained, seen = {}, []

@@ -10,6 +10,7 @@ from flowpolicy.envs.base import Env
 from flowpolicy.envs.gymnasium import make_gymnasium, registered_spec
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.parts import register
+from flowpolicy.train.given import check_least
 
 
 @register("gymnasium")
@@ -27,6 +28,10 @@ class Gymnasium:
     """Steps after which an episode is truncated; the registered number if 0."""
     keys: tuple[str, ...] = ()
     """Of an observation that is a Dict, the entries that the agent sees, in their order."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, max_steps=0)
 
     @property
     def name(self) -> str:
@@ -66,6 +71,10 @@ class Minari:
     antmazes, under which every step costs 1 until the goal is reached."""
     max_steps: int = 0
     """Steps after which an episode is truncated; what the set or the registry says if 0."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, max_steps=0)
 
     @property
     def name(self) -> str:

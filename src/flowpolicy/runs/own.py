@@ -16,6 +16,7 @@ from flowpolicy.envs.units import InUnits
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.parts import register
 from flowpolicy.runs.farama import Gymnasium, Minari
+from flowpolicy.train.given import check_least
 from flowpolicy.train.task import RowsOnly, Task, is_physical
 
 
@@ -46,6 +47,7 @@ class OwnData:
         """Checks the fields."""
         if not self.path:
             raise InvalidConfig("own_data.path must name a file or a folder, got an empty text")
+        check_least(self, rotate=1)
         if self.world is not None and not isinstance(self.world, Task):
             raise InvalidConfig(f"own_data.world must be a task, got {self.world!r}")
         if isinstance(self.world, Gymnasium | Minari) and self.actions != AsRecorded():

@@ -25,6 +25,7 @@ from flowpolicy.parts import register
 from flowpolicy.randomness import seed_for
 from flowpolicy.runs.episodes import check_hope, check_request, in_order
 from flowpolicy.runs.own import stamp
+from flowpolicy.train.given import check_least
 from flowpolicy.train.task import Entry
 
 Arrays = dict[str, np.ndarray]
@@ -44,6 +45,10 @@ class PushT:
     """Whether actions are positions, as in SFP's released code: of a row where the finger was seen
     next, which that code's stiffer controller reaches. Else they are aims, as the demonstrator gave
     them, which gym-pusht's controller follows with a lag."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, rows=0)
 
     @property
     def name(self) -> str:

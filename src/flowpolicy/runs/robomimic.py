@@ -18,6 +18,7 @@ from flowpolicy.envs.scripted import JOBS
 from flowpolicy.errors import InvalidConfig, InvalidData, MissingData, unknown_name
 from flowpolicy.parts import register
 from flowpolicy.runs.own import stamp
+from flowpolicy.train.given import check_least
 from flowpolicy.train.task import Entry
 
 
@@ -47,6 +48,7 @@ class RoboMimic:
         """Checks the fields."""
         if self.task not in WORLDS:
             raise unknown_name("RoboMimic task", self.task, WORLDS)
+        check_least(self, rows=0)
         if self.data == "scripted" and self.task not in JOBS:
             raise InvalidConfig(
                 f"robomimic.data: there is no script for {self.task}, only for {', '.join(JOBS)}"

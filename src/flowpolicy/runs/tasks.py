@@ -17,6 +17,7 @@ from flowpolicy.envs.toy import MODES, PointMass, TwoModes, point_mass_data, two
 from flowpolicy.envs.ways import TwoWays, two_ways_data
 from flowpolicy.parts import describe, register
 from flowpolicy.runs.fields import ogbench_fields, ogbench_interval
+from flowpolicy.train.given import check_least
 from flowpolicy.train.task import Entry
 
 
@@ -46,6 +47,10 @@ class OGBench:
     rotate: int = 1_000
     """Updates after which the next file of a set of many is trained on (QC: 1 000), offline and
     online, from the next block of updates on. Normalisers are fitted to the first file alone."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, rows=0, stack=1, rotate=1)
 
     @property
     def name(self) -> str:
@@ -111,6 +116,10 @@ class PointMassTask:
     seed: int = 0
     """Seed of the rows."""
 
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, rows=1, seed=0)
+
     @property
     def name(self) -> str:
         """point-mass."""
@@ -141,6 +150,10 @@ class TwoModesTask:
     """Offline rows."""
     seed: int = 0
     """Seed of the rows."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, rows=1, seed=0)
 
     @property
     def name(self) -> str:
@@ -176,6 +189,10 @@ class TwoWaysTask:
     """Demonstrations, of 20 actions each."""
     seed: int = 0
     """Seed of the demonstrations."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_least(self, episodes=1, seed=0)
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
     """
     found = seeds.tolist() if isinstance(seeds, np.ndarray) else seeds
     if isinstance(found, Integral):
+        if found < 1:
+            raise InvalidConfig(
+                f"seeds must be at least 1, as one number is how many there are, got {found}; one "
+                "agent alone, of a seed that is given, is (0,), or --seed 0"
+            )
         return tuple(range(int(found)))
     if not isinstance(found, Sequence) or not all(isinstance(seed, Integral) for seed in found):
         raise InvalidConfig(
@@ -63,6 +69,21 @@ def check_task(task: Any) -> None:
         raise InvalidConfig(
             f"task must be one, as in ogbench(task='cube-single-task1'), got {task!r}"
         )
+
+
+def check_least(part: Any, **least: int) -> None:
+    """``InvalidConfig`` unless those fields of ``part`` are at least the numbers given here."""
+    for field, low in least.items():
+        if (value := getattr(part, field)) < low:
+            name = parts.name_of(part)
+            raise InvalidConfig(f"{name}.{field} must be at least {low}, got {value!r}")
+
+
+def check_out(out: Path) -> None:
+    """``InvalidConfig`` where ``out``, or what it is to be in, is a file: no folder can be made."""
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise InvalidConfig(f"out must be a folder, got {str(out)!r}, and {path} is a file")
 
 
 def check_refiner(refiner: Any) -> None:
