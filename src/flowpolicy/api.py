@@ -24,7 +24,7 @@ from flowpolicy.report.show import show
 from flowpolicy.train import attempts
 from flowpolicy.train.attempts import resume as continue_run
 from flowpolicy.train.folder import RunFolder
-from flowpolicy.train.given import Seeds, as_phases, as_seeds, check_agent, check_task
+from flowpolicy.train.given import Seeds, as_phases, as_seeds, check_agent, check_out, check_task
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Phase, RunConfig
 from flowpolicy.train.task import RowsOnly, Task
@@ -80,11 +80,12 @@ def train(
     if config.task is None:
         config = dataclasses.replace(config, task=RowsOnly())
     check_task(config.task)
+    folder = free_folder(name) if out is None else Path(out)
+    check_out(folder)  # before rows are read, which may take long
     dataset = config.task.dataset() if data is None else data
     record = {"run": name, "versions": versions(), "commit": _commit()}
     if isinstance(what, str) and data is None and "agent" not in changes:  # which is no option
         record["command"] = _command(name, changes)
-    folder = free_folder(name) if out is None else Path(out)
     return attempts.run(
         config, config.task, dataset, folder, record=record, watch=watch, hardware=hardware
     )

@@ -18,7 +18,7 @@ from flowpolicy.parts import describe, name_of
 from flowpolicy.train import attempts
 from flowpolicy.train.fits import units_of
 from flowpolicy.train.folder import RunFolder, Trained
-from flowpolicy.train.given import as_phases
+from flowpolicy.train.given import as_phases, check_out
 from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Offline, Online, Phase
 from flowpolicy.train.random import Stream, stream_keys
@@ -58,13 +58,14 @@ def distil(
     config = dataclasses.replace(old, agent=agent, phases=as_phases(phases))
     _check_phases(config.phases)
     spec = dataclasses.replace(folder.spec(), offline_updates=config.offline_updates)
+    name = f"distilled-{folder.record().get('run', 'own run')}"
+    where = free_folder(name) if out is None else Path(out)
+    check_out(where)
     dataset = config.task.dataset() if data is None else data
     if dataset is not None:
         _check_data(folder, spec, dataset)
     start = _start(folder, agent, config.seeds, spec)
-    name = f"distilled-{folder.record().get('run', 'own run')}"
     record = {"run": name, "from": str(folder.path.resolve()), "versions": versions()}
-    where = free_folder(name) if out is None else Path(out)
     return attempts.run(
         config, config.task, dataset, where,
         record=record, watch=watch, start=start, hardware=hardware,

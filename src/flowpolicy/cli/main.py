@@ -1,5 +1,6 @@
 """``flowpolicy``: train, evaluate and report from a terminal."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -50,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter it lacks must not end hours of work
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(stderr=True)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -72,8 +76,20 @@ def main(arguments: list[str] | None = None) -> int:
     except FlowPolicyError as error:
         console.print(f"[bold red]error[/]: {escape(str(error))}")
         return 2
+    except BrokenPipeError:  # who reads the output has enough: nothing of ours is wrong
+        raise
+    except OSError as error:
+        console.print(f"[bold red]error[/]: {escape(_refused(error))}")
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _refused(error: OSError) -> str:
+    """What the operating system refused, and of which file, where it says so."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def _usage() -> None:

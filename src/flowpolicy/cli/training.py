@@ -123,6 +123,9 @@ def train(arguments: list[str]) -> int:
     options, given = read_overrides(
         named.config, TrainOptions, arguments[1:], f"flowpolicy train {name}", named.summary
     )
+    for field in ("task", "phases"):  # None is what the interface in Python has for "as it is"
+        if given.get(field, ()) is None:
+            raise InvalidConfig(f"run.{field} must be a part, got None")
     given = _on_own_data(options, given, named.config)
     out = Path(options.out) if options.out else api.free_folder(name)
     mode = api.debug() if options.debug else contextlib.nullcontext()
@@ -157,6 +160,12 @@ def _on_own_data(options: TrainOptions, given: dict[str, Any], config: RunConfig
     if not isinstance(task, Task) or task.playable:
         return given
     phases = tuple(phase for phase in config.phases if isinstance(phase, Offline))
+    if not phases and "phases" not in given:
+        raise InvalidConfig(
+            f"this run has online phases alone, and {task.name} has no environment; give --phases "
+            "'offline(steps=...)', or a task with an environment, as in --task "
+            "'own_data(path=..., world=...)'"
+        )
     return {"phases": phases, **given}
 
 
