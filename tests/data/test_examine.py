@@ -12,7 +12,7 @@ from data.own_files import write_hdf5, write_own_npz
 from flowpolicy.data.actions import ActionMeanStd, ActionMinMax, AsRecorded
 from flowpolicy.data.check import examine
 from flowpolicy.data.own import convert, load_data
-from flowpolicy.errors import CorruptFile, InvalidData
+from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData
 
 
 def examined(path: Path, **how: Any) -> tuple[bool, str]:
@@ -29,6 +29,12 @@ def test_demonstrations_of_one_row_leave_nothing(tmp_path: Path):
     assert "too few rows: at least 2 are needed, and 0 of 30 are left" in said
     with pytest.raises(InvalidData, match="too few rows"):
         load_data(tmp_path / "a.npz")
+
+
+def test_a_chunk_below_none_is_refused(tmp_path: Path):
+    write_own_npz(tmp_path / "a.npz")
+    with pytest.raises(InvalidConfig, match=r"chunk must be at least 0.*got -3"):
+        examine(tmp_path / "a.npz", chunk=-3)
 
 
 def test_actions_are_counted_before_they_are_clipped(tmp_path: Path):

@@ -18,7 +18,7 @@ from flowpolicy.data.ogbench import problems_in_file, task_successes
 from flowpolicy.data.record import promised_sum, read_record
 from flowpolicy.data.recording import Recording
 from flowpolicy.deploy.units import ActionUnits
-from flowpolicy.errors import CorruptFile, InvalidData, MissingData, UnknownName
+from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, MissingData, UnknownName
 
 TASKS = range(1, 6)
 
@@ -147,6 +147,8 @@ def examine(
     ``UnknownName`` for the arguments.
     """
     path = Path(path)
+    if chunk < 0:
+        raise InvalidConfig(f"chunk must be at least 0, which is none in particular, got {chunk}")
     if not path.exists():
         raise MissingData(f"{path}: there is no such file or folder")
     try:
