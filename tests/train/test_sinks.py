@@ -1,13 +1,16 @@
 """Optional places for metrics."""
 
 import dataclasses
+import io
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flowpolicy.errors import MissingExtra
+from flowpolicy.train.console import ConsoleWatch
 from flowpolicy.train.folder import EvaluationRow
 from flowpolicy.train.sinks import Several, tensorboard, wandb
 from flowpolicy.train.watch import Silent
@@ -64,3 +67,13 @@ def test_metrics_reach_every_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ("seed3/online/evaluation/success", 0.4, 10) in written
     assert ("seed3/online/evaluation/qgbs(beam=2)/success", 0.6, 10) in written
     assert {"seed3/online/critic/loss": 0.5, "seed3/online/step": 25} in written
+
+
+def test_what_a_terminal_is_told_is_no_markup() -> None:
+    """A folder in brackets is a name, as is a refiner of one's own; the bold ones stay bold."""
+    told = io.StringIO()
+    watch = ConsoleWatch(Console(file=told, width=200, force_terminal=True))
+    watch.say("going on from [/tmp]/run")
+    watch.evaluation(EvaluationRow(0, "online", 5, "mine(a=[/b])", 10, 0.5, -1.0, 3.0, 0.1))
+    assert "going on from [/tmp]/run\n" in told.getvalue()
+    assert "mine(a=[/b]): success \x1b[1m0.50\x1b[0m" in told.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flowpolicy.train.clock import PARTS
@@ -34,7 +35,7 @@ class ConsoleWatch:
         self.stop()
         self._unit, self._done, self._total = unit, 0, total
         self._began, self._paused = time.perf_counter(), 0.0
-        self.say(f"[bold]{name}[/]: {total:,} {unit}")
+        self._console.print(f"[bold]{escape(name)}[/]: {total:,} {unit}", highlight=False)
         self._progress = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=30),
@@ -82,21 +83,22 @@ class ConsoleWatch:
     def evaluation(self, row: EvaluationRow) -> None:
         """One line, and the bar's current success."""
         self._paused += row.seconds
-        way = "" if row.refiner == OWN else f", {row.refiner}"
+        way = "" if row.refiner == OWN else f", {escape(row.refiner)}"
         if not way:
             self._success = f"{row.success:.2f}"
             if self._progress is not None and self._task is not None:
                 self._progress.update(self._task, success=self._success)
         score = "" if row.score is None else f", normalised {row.score:.1f}"
-        self.say(
+        self._console.print(
             f"  {row.phase} {row.step:>7,} {self._unit}, seed {row.seed}{way}: "
             f"success [bold]{row.success:.2f}[/] over {row.episodes} episodes, "
-            f"return {row.returns:.1f}{score}, length {row.length:.0f} ({row.seconds:.1f} s)"
+            f"return {row.returns:.1f}{score}, length {row.length:.0f} ({row.seconds:.1f} s)",
+            highlight=False,
         )
 
     def say(self, text: str) -> None:
-        """One line."""
-        self._console.print(text, highlight=False)
+        """One line, as it is: a path in it may hold brackets, which are no markup."""
+        self._console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
         """Takes the bar away."""
