@@ -185,7 +185,7 @@ def _as_before(value: Any, *_: Any) -> bool:
 
 
 def _run(folder: Path) -> None:
-    record = {"format": 1, "config": _config(), "versions": {"jax": "1"}, "run": "a"}
+    record = {"format": 1, "config": _config(), "spec": {}, "versions": {"jax": "1"}, "run": "a"}
     _text("config.json", json.dumps(record))(folder)
     _text("evaluations.csv", EVALUATIONS)(folder)
     _text("metrics.jsonl", METRICS)(folder)

@@ -17,6 +17,7 @@ SETTINGS = {
 }
 CONFIG = {
     "format": 1,
+    "spec": {"part": "spec", "obs": [28], "action": 5},
     "run": "fmq/cube-single-task1",
     "task": "cube-single-play-singletask-task1-v0",
     "versions": {"jax": "0.10.2", "ogbench": "1.2.2"},

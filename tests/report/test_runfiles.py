@@ -6,9 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from flowpolicy import runs
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.report import progress, runfiles, scores
 from flowpolicy.report.methods import gather
+from flowpolicy.train.folder import RunFolder
+from flowpolicy.types import Spec
 
 HEADER = ",".join(runfiles.COLUMNS)
 
@@ -58,6 +61,21 @@ def test_missing_tables_are_empty_and_named(make_run):
     assert (run.evaluations, run.metrics, run.seconds) == ((), (), None)
     with pytest.raises(MissingData, match=r"evaluations\.csv"):
         runfiles.read_evaluations(folder / "evaluations.csv")
+
+
+def test_a_configuration_that_was_changed_is_refused(tmp_path):
+    """As by ``evaluate``: its sum says so, and a package's is not a run's."""
+    run, package = tmp_path / "run", tmp_path / "package"
+    config = runs.get("mini/fmq/cube-single-task1").config
+    RunFolder(run).create(config, Spec((28,), 5), {"run": "a"})
+    record = dict(runfiles.read_run(run).config)
+    (run / "config.json").write_text(json.dumps({**record, "run": "another"}))
+    with pytest.raises(CorruptFile, match=r"config\.json was changed after it was written"):
+        runfiles.read_run(run)
+    package.mkdir()
+    (package / "config.json").write_text('{"agent": {"part": "fmq"}, "format": 1}')
+    with pytest.raises(CorruptFile, match=r"config\.json is not a run's configuration"):
+        runfiles.read_run(package)
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from flowpolicy import parts
 from flowpolicy.errors import CorruptFile, MissingData
 from flowpolicy.readers import read_object, read_records, read_rows
+from flowpolicy.train.folder import RunFolder
 
 PHASES = ("offline", "online")
 COLUMNS = (
@@ -108,11 +109,14 @@ class RunFiles:
 
 
 def read_run(run_dir: Path) -> RunFiles:
-    """Reads a run folder. ``MissingData`` or ``CorruptFile`` name the file, and its line."""
+    """Reads a run folder. ``MissingData`` or ``CorruptFile`` name the file, and its line.
+
+    ``CorruptFile`` where the configuration is not a run's, or was changed after it was written.
+    """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise MissingData(f"{run_dir} is not a run folder; `flowpolicy train` makes one")
-    config = read_object(run_dir / "config.json")
+    config = RunFolder(run_dir).record()
     tables = (run_dir / "evaluations.csv", run_dir / "metrics.jsonl")
     absent = tuple(path.name for path in tables if not path.exists())
     evaluations, cut = ((), False) if tables[0].name in absent else read_evaluations(tables[0])
