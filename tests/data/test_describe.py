@@ -8,10 +8,13 @@ import pytest
 
 from data.own_files import LENGTHS, write_own_npz
 from flowpolicy.cli import main
+from flowpolicy.data import check
 from flowpolicy.data.actions import ActionMinMax
 from flowpolicy.data.check import examine
 from flowpolicy.data.describe import describe
 from flowpolicy.data.recording import Recording
+from flowpolicy.errors import InvalidConfig
+from flowpolicy.report.data_html import write_data_page
 
 
 def _recording(**change: Any) -> Recording:
@@ -156,6 +159,37 @@ def test_the_page_escapes_what_the_file_says(tmp_path: Path):
     write_own_npz(path)
     main(["data", "check", str(path), "--page", str(tmp_path / "a.html")])
     assert "<b>" not in (tmp_path / "a.html").read_text()
+
+
+def test_a_page_without_its_ending_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """The data set itself, a text, a folder, a place without one, a folder nobody may write to."""
+    path = tmp_path / "a.npz"
+    write_own_npz(path)
+    before = path.read_bytes()
+    (tmp_path / "d.html").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(check, "examine", lambda *_, **__: pytest.fail("examined"))
+        for name in ("a.npz", "x.txt", "d.html"):
+            assert main(["data", "check", str(path), "--page", str(tmp_path / name)]) == 2
+        assert "page must end in .html" in capfd.readouterr().err
+        page = str(path / "x.html")
+        assert main(["data", "check", str(path), "--page", page]) == 74
+    with pytest.raises(InvalidConfig, match=r"out must end in \.html, got '.*a\.npz'"):
+        write_data_page(*examine(path), path)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "d.html"]
+    page = tmp_path / "none" / "yet" / "x.html"
+    assert main(["data", "check", str(path), "--page", str(page)]) == 0
+    assert "It can be trained on." in page.read_text()
+
+
+def test_the_name_of_an_array_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "a.npz"
+    write_own_npz(path, **{"[/b]x": np.zeros(30)})
+    assert main(["data", "info", str(path)]) == 0
+    assert "[/b]x" in capsys.readouterr().out
 
 
 def test_converting_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

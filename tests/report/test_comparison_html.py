@@ -1,7 +1,9 @@
 """The page of a comparison: everything inside, every number also in a CSV, nothing invented."""
 
 import csv
+import errno
 import json
+import os
 import re
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 from run_folders import write_run
 from test_html import Reader
 
-from flowpolicy.errors import CorruptFile, InvalidData
-from flowpolicy.report import costs, methods, modes
+from flowpolicy import api
+from flowpolicy.cli import main
+from flowpolicy.errors import CorruptFile, InvalidConfig, InvalidData, StorageFailed
+from flowpolicy.report import costs, gallery, methods, modes
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_html import write_comparison
+from flowpolicy.report.document import check_page, write_whole
 from flowpolicy.report.gallery import Example, example
 from flowpolicy.report.material import Rollout
 from flowpolicy.report.runfiles import read_run
@@ -193,6 +198,57 @@ def test_markup_in_a_run_is_text(tmp_path):
     (run / "config.json").write_text(json.dumps({**record, "commit": attack, "task": attack}))
     out = write_comparison(compared(run), tmp_path / "page.html")
     assert "<script" not in out.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def unplayed(monkeypatch):
+    """Whatever is refused is refused before an episode is played."""
+    monkeypatch.setattr(gallery, "example", lambda cell: pytest.fail("played"))
+    monkeypatch.setattr(api, "show", lambda folder: pytest.fail("played"))
+
+
+def test_the_tables_never_go_into_a_run(folders, tmp_path, unplayed, capfd):
+    """``fmq.html`` has its tables in ``fmq/``, which is a run and may hold a sweep of its own."""
+    before = {path: path.read_bytes() for path in folders[0].iterdir()}
+    out = tmp_path / "fmq.html"
+    with pytest.raises(InvalidConfig, match=r"fmq\.html' has its tables in .*fmq, which holds a"):
+        write_comparison(compared(*folders), out)
+    assert main(["report", *map(str, folders), "--out", str(out)]) == 2
+    assert "choose another name" in " ".join(capfd.readouterr().err.split())
+    assert {path: path.read_bytes() for path in folders[0].iterdir()} == before
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_page_without_a_place_is_refused_before_episodes(
+    folders, tmp_path, unplayed, capfd, several, monkeypatch
+):
+    """A folder, a file for a folder, a folder nobody may write to; one that is missing is made."""
+    runs = [str(folder) for folder in folders[: 3 if several else 1]]
+    (tmp_path / "d.html").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main(["report", *runs, "--out", str(tmp_path / "d.html")]) == 2
+    assert main(["report", *runs, "--out", str(tmp_path / "file" / "x.html")]) == 74
+    told = " ".join(capfd.readouterr().err.split())
+    assert "is a folder" in told
+    assert "could not be written: Not a directory" in told
+    before, real = sorted(tmp_path.rglob("*")), os.open
+
+    def refuse(path, flags, *how, **more):
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *how, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        assert main(["report", *runs, *(["--out", "x.html"] if several else [])]) == 74
+        for write in (write_whole, check_page):
+            with pytest.raises(StorageFailed, match=r"x\.html could not be written: this user"):
+                write(tmp_path / "x.html", "text")
+    assert sorted(tmp_path.rglob("*")) == before
+    place = tmp_path / "none" / "yet" / "x.html"
+    assert main(["report", *runs, "--no-episodes", "--out", str(place)]) == 0
+    assert place.is_file()
 
 
 def test_a_gallery_without_a_checkpoint_says_so(folders):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicy import api, evaluation, parts, runs
-from flowpolicy.errors import unknown_name
+from flowpolicy.errors import InvalidConfig, unknown_name
 from flowpolicy.refine import Refiner
 from flowpolicy.report.show import rollout_of
 from flowpolicy.runs.paper import TASKS
@@ -99,6 +99,9 @@ class EvaluateOptions:
     """Draw the episodes from this seed; from each agent's own if not given."""
     best: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Play the state whose evaluation within the run was the best, and not the newest."""
+    write: bool = True
+    """Add what was played to the run's evaluations.csv and costs.csv; --no-write for a run whose
+    folder others share, or that cannot be written."""
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write rollout.webp into the run's folder, an episode of the first of the seeds that were
     played, where this machine can draw."""
@@ -108,12 +111,15 @@ def evaluate(arguments: list[str]) -> int:
     """Prints success with its interval, and what an action costs."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="flowpolicy evaluate")
     refiner = parts.parse(options.refiner) if options.refiner else None
+    if options.video and not options.write:
+        raise InvalidConfig("video is written into the run's folder, which --no-write forbids")
     result = evaluation.evaluate(
         options.run,
         refiner,
         episodes=options.episodes,
         seeds=options.seeds or None,
         episode_seed=options.episode_seed,
+        write=options.write,
         best=options.best,
     )
     for row in result.rows:
@@ -161,7 +167,13 @@ class ReportOptions:
 def report(arguments: list[str]) -> int:
     """Writes the report, or the comparison and its table, and says where it is."""
     options = tyro.cli(ReportOptions, args=arguments, prog="flowpolicy report")
+    from flowpolicy.report.comparison_html import check_comparison  # draws
+    from flowpolicy.report.html import check_report
+
+    if len(options.runs) == 1:
+        check_report(options.runs[0], options.out)
     if len(options.runs) > 1:
+        check_comparison(options.out or Path("comparison.html"))
         print(api.compare(options.runs))
     print(api.report(*options.runs, out=options.out, episodes=options.episodes))
     return 0

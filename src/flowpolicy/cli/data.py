@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from flowpolicy.cli.bar import collecting
 from flowpolicy.cli.demonstrate import demonstrate_command
@@ -162,7 +163,9 @@ def _info(arguments: list[str]) -> int:
     table = Table("array", "shape", "dtype", "lowest", "highest", box=None, pad_edge=False)
     for name, array in info.arrays.items():
         low, high = min(array.low, default=0.0), max(array.high, default=0.0)
-        table.add_row(name, str(array.shape), array.dtype, f"{low:.3g}", f"{high:.3g}")
+        # As they are: what a file calls its arrays is no markup.
+        what = (Text(name), str(array.shape), Text(array.dtype))
+        table.add_row(*what, f"{low:.3g}", f"{high:.3g}")
     Console().print(table)
     for task, count in info.success_rows.items():
         print(f"{task}: {count:,} rows at the goal")
@@ -188,11 +191,16 @@ class CheckOptions:
     subset: str = ""
     """A filter key of the file, as in mask/train."""
     page: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Also write an HTML page with histograms."""
+    """Also write an HTML page with histograms, whose name ends in .html."""
 
 
 def _check(arguments: list[str]) -> int:
     options = tyro.cli(CheckOptions, args=arguments, prog="flowpolicy data check")
+    from flowpolicy.report.data_html import facts, write_data_page  # draws; acting need not
+    from flowpolicy.report.document import check_page
+
+    if options.page:  # before anything is examined, which may take long
+        check_page(Path(options.page), "page")
     result, told = checking.examine(
         options.path,
         actions=read_scaling(options.actions),
@@ -200,8 +208,6 @@ def _check(arguments: list[str]) -> int:
         fields=options.fields,
         subset=options.subset,
     )
-    from flowpolicy.report.data_html import facts, write_data_page  # draws; acting need not
-
     for name, value in {} if told is None else facts(told).items():
         print(f"{name}: {value}")
     for text in result.problems:

@@ -1,16 +1,25 @@
 """One HTML file over several runs, and a folder of CSV files beside it with its numbers."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import comparison_figures, page, scenes, style
 from flowpolicy.report.clock import training_clock
 from flowpolicy.report.comparison import Comparison
 from flowpolicy.report.comparison_tables import LEVELS, modes_table, tables
 from flowpolicy.report.confounders import differing
 from flowpolicy.report.costs import cost_of
-from flowpolicy.report.document import Picture, png_picture, render, svg_picture, write_whole
+from flowpolicy.report.document import (
+    Picture,
+    check_page,
+    png_picture,
+    render,
+    svg_picture,
+    write_whole,
+)
 from flowpolicy.report.figures import learning_curve
 from flowpolicy.report.gallery import Example
 from flowpolicy.report.material import Rollout
@@ -19,6 +28,7 @@ from flowpolicy.report.modes import Modes
 from flowpolicy.report.runfiles import RunFiles
 from flowpolicy.report.table import Table
 from flowpolicy.report.unlike import Settings, differences
+from flowpolicy.train import place
 
 _TEMPLATE = "comparison.html.j2"
 _STRIP_PIXELS = 900
@@ -29,6 +39,22 @@ class Episode(NamedTuple):
 
     caption: str
     picture: Picture | None
+
+
+def check_comparison(out: Path) -> None:
+    """Whether the page ``out`` and its tables have a place, told before episodes are played.
+
+    ``InvalidConfig`` where ``out`` is no name of a page, or the folder of the tables is that of a
+    run, whose ``sweep.csv`` one of them would replace; ``StorageFailed`` where no file can be made.
+    """
+    check_page(out)
+    folder = out.with_suffix("")
+    if os.path.lexists(folder / "config.json"):
+        raise InvalidConfig(
+            f"out {str(out)!r} has its tables in {folder}, which holds a config.json as runs and "
+            "packages do; choose another name"
+        )
+    place.try_new(folder / "success.csv")
 
 
 def write_comparison(
@@ -45,11 +71,11 @@ def write_comparison(
     examples: the gallery; empty for none
     modes:    what is known of modes kept; empty where no task states them
 
-    Returns ``out``. Each file is complete or not there.
+    Returns ``out``. Each file is complete or not there. Raises what ``check_comparison`` does.
     """
+    check_comparison(out)
     made = {**tables(comparison, papers or {}), "modes": modes_table(modes)}
     folder = out.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
     for name, table in made.items():
         write_whole(folder / f"{name}.csv", table.csv())
     write_whole(out, render_comparison(comparison, made, folder.name, examples))

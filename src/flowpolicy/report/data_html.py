@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from flowpolicy.data.check import FileCheck
 from flowpolicy.data.describe import Description, Histogram
 from flowpolicy.report import style
-from flowpolicy.report.document import Picture, render, svg_picture, write_whole
+from flowpolicy.report.document import Picture, check_page, render, svg_picture, write_whole
 
 ACROSS = 6
 _TEMPLATE = "data.html.j2"
 
 
 def write_data_page(check: FileCheck, told: Description | None, out: Path) -> Path:
-    """Writes the page, complete or not there, and returns its path."""
+    """Writes the page, complete or not there, and returns its path; ``out`` ends in .html."""
+    check_page(out)
     write_whole(out, render_data_page(check, told))
     return out
 

@@ -12,6 +12,7 @@ from flowpolicy.report import scenes, style
 from flowpolicy.report.diagnostics import diagnostics, left_out, logged_once
 from flowpolicy.report.document import (
     Picture,
+    check_page,
     data_address,
     png_picture,
     render,
@@ -35,6 +36,12 @@ from flowpolicy.report.sweep import read_sweep
 REPORT = "report.html"
 _TEMPLATE = "report.html.j2"
 _BOOTSTRAP_SEED = 0  # the same run folder gives the same report, byte for byte
+
+
+def check_report(run_dir: Path, out: Path | None = None) -> None:
+    """What ``write_report`` refuses, told before episodes are played."""
+    read_run(Path(run_dir))
+    check_page(out or Path(run_dir) / REPORT)
 
 
 def write_report(run_dir: Path, *, material: Material, out: Path | None = None) -> Path:
