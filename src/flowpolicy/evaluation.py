@@ -10,9 +10,10 @@ import numpy as np
 
 from flowpolicy import parts
 from flowpolicy.envs.fleet import Local, Single
-from flowpolicy.errors import InvalidConfig
+from flowpolicy.errors import InvalidConfig, StorageFailed
 from flowpolicy.refine import Cost, Refiner
 from flowpolicy.report.statistics import Interval, success_interval
+from flowpolicy.train import place
 from flowpolicy.train.evaluate import Evaluator, own, refined, scored
 from flowpolicy.train.folder import OWN, CostRow, EvaluationRow, RunFolder, Trained
 from flowpolicy.train.given import check_episodes
@@ -71,6 +72,8 @@ def evaluate(
     m episodes of this checkpoint and refiner already, they are taken to be the first m, and the
     line is of the others. Of those drawn from ``episode_seed``, which no line tells, a line is
     added that differs in more than its seconds from each there is.
+
+    ``StorageFailed``, before anything is played, where lines are to be added and cannot be.
     """
     check_episodes(episodes, episode_seed)
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
@@ -79,15 +82,13 @@ def evaluate(
     # Before anything is played: an agent without what the refiner needs is told of here.
     policy = Policy.load(folder.path, refiner=refiner, best=best)
     loaded, where = folder.load(best=best), task or config.task
-    played = _play(loaded, config, refiner, where, episodes, chosen, episode_seed)
-    rows = [one.row() for one in played]
     write = write and (where == config.task or not config.task.playable)
     if write:
-        told = folder.evaluations()
-        for one in played:
-            row = one.untold(told) if episode_seed is None else one.unlike(told)
-            if row is not None:
-                folder.append_evaluation(row)
+        _try_tables(folder)
+    played = _play(loaded, config, refiner, where, episodes, chosen, episode_seed)
+    rows = [one.row() for one in played]
+    if write:
+        _tell(folder, played, drawn=episode_seed is not None)
     milliseconds = 1e3 * policy.latencies(200)
     cost = policy.agent.cost(refiner or config.agent.act)
     p50, p99 = (float(np.percentile(milliseconds, share)) for share in (50, 99))
@@ -175,6 +176,27 @@ def _play(
         ]
     finally:
         fleet.close()
+
+
+def _tell(folder: RunFolder, played: Sequence[_Played], *, drawn: bool) -> None:
+    """Adds the lines that the table has not; ``drawn`` where a seed of its own drew the episodes,
+    which no line tells."""
+    told = folder.evaluations()
+    for one in played:
+        row = one.unlike(told) if drawn else one.untold(told)
+        if row is not None:
+            folder.append_evaluation(row)
+
+
+def _try_tables(folder: RunFolder) -> None:
+    """Before anything is played: the numbers of a table that takes no line would be lost."""
+    try:
+        for name in ("evaluations.csv", "costs.csv"):
+            place.try_end(folder.path / name)
+    except StorageFailed as error:
+        raise StorageFailed(
+            f"{error}; with write=False (--no-write) the run is played and its tables stay"
+        ) from error
 
 
 def _chosen(seeds: Sequence[int] | None, known: tuple[int, ...]) -> tuple[int, ...]:

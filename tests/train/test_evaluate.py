@@ -4,7 +4,11 @@ Beside it what collects, which sees the same and remembers as long.
 """
 
 import dataclasses
+import errno
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -14,12 +18,14 @@ import pytest
 from small_runs import OFFLINE, QUIET, TINY, fingerprint, train
 
 import flowpolicy as fp
-from flowpolicy import parts
+from flowpolicy import evaluation, parts
 from flowpolicy.agents import Agent
+from flowpolicy.cli import main
 from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
 from flowpolicy.errors import InvalidConfig, MissingData
 from flowpolicy.refine import BestOfN
+from flowpolicy.train import place
 from flowpolicy.train.evaluate import Evaluator, Examiner, own, refined
 from flowpolicy.train.learner import Learner
 from flowpolicy.train.normalise import Normaliser
@@ -214,6 +220,49 @@ def test_evaluating_a_run(run):
     (row,) = result.rows
     assert (row.phase, row.step, row.episodes) == ("online", 60, 3)
     assert row.refiner.startswith("best_of_n(n=4")
+
+
+@pytest.mark.parametrize("missing", ["", "costs.csv"])
+def test_a_run_that_takes_no_lines_is_refused_before_it_is_played(
+    run, tmp_path, monkeypatch, capfd, missing
+):
+    """A folder that nobody may write to; without its tables it is played, and stays as it is."""
+    folder = tmp_path / "r"
+    shutil.copytree(run.path, folder)
+    for name in ("evaluations.csv", "costs.csv"):
+        (folder / name).touch()
+    (folder / (missing or "none")).unlink(missing_ok=True)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    real = os.open
+
+    def refuse(path, flags, *how, **more):
+        # Where costs.csv is missing it alone cannot be made.
+        spared = missing and str(path).endswith("evaluations.csv")
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(path).parent == folder and not spared:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *how, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    command = ["evaluate", str(folder), "--episodes", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "Evaluator", lambda *_: pytest.fail("played"))
+        assert main(command) == 74
+        told = " ".join(capfd.readouterr().err.split())
+        assert f"{missing or 'evaluations.csv'} could not be written: this user may not" in told
+        assert "--no-write" in told
+        assert main([*command, "--no-write", "--video"]) == 2
+        assert "video is written into the run's folder" in capfd.readouterr().err
+    assert main([*command, "--no-write"]) == 0
+    assert "success" in capfd.readouterr().out
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_trying_a_table_leaves_nothing(tmp_path):
+    place.try_end(tmp_path / "a" / "b.csv")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b.csv").write_text("x")
+    place.try_end(tmp_path / "b.csv")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("b.csv", "x")]
 
 
 def test_a_run_without_an_environment_is_not_evaluated():
