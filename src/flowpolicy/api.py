@@ -214,24 +214,26 @@ def report(*given: AnyRun, out: str | Path | None = None, episodes: bool = True)
     episodes: whether episodes are played and shown; of several runs a success and a failure of
               every method
 
-    Raises ``InvalidConfig`` where ``out`` is no name of a page, and what ``compare`` does.
+    Raises, before anything is played, ``InvalidConfig`` where ``out`` is no name of a page or the
+    tables would go into a run, ``StorageFailed`` where it cannot be written; and what ``compare``
+    does.
     """
-    from flowpolicy.report.html import write_report  # draws; acting needs no matplotlib
+    from flowpolicy.report.html import check_report, write_report  # draws; acting needs it not
 
-    if out is not None and Path(out).suffix != ".html":
-        raise InvalidConfig(f"out must end in .html, got {str(out)!r}")
     if len(given) == 1:
-        folder = RunFolder(_path(given[0]))
+        folder, page = RunFolder(_path(given[0])), None if out is None else Path(out)
+        check_report(folder.path, page)
         material = show(folder) if episodes else Material()
-        return write_report(folder.path, material=material, out=None if out is None else Path(out))
+        return write_report(folder.path, material=material, out=page)
     return _report_comparison(compare(given), Path(out or "comparison.html"), episodes)
 
 
 def _report_comparison(found: Comparison, out: Path, episodes: bool) -> Path:
-    from flowpolicy.report.comparison_html import write_comparison
+    from flowpolicy.report.comparison_html import check_comparison, write_comparison
     from flowpolicy.report.gallery import example
     from flowpolicy.report.modes import modes_kept
 
+    check_comparison(out)
     cells = found.cells if episodes else ()
     return write_comparison(
         found,

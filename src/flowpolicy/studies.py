@@ -33,6 +33,7 @@ from flowpolicy.report.sweep import SweepRow, page_iqm, page_refiners, write_swe
 from flowpolicy.train.folder import RunFolder
 from flowpolicy.train.given import check_refiner
 from flowpolicy.train.normalise import Normaliser
+from flowpolicy.train.place import try_new
 from flowpolicy.train.task import RowsOnly, Task
 from flowpolicy.types import Key, Rows, Transition
 
@@ -68,6 +69,8 @@ def sweep_refiner(
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     chosen = page_refiners() if refiners is None else tuple(refiners)
     _check_refiners(chosen)
+    if write and task is None:
+        try_new(folder.path / "sweep.csv")
     rows: list[SweepRow] = []
     for refiner in chosen:
         result = evaluate(
@@ -142,7 +145,7 @@ def diagnose(
     out, and ``absent`` says why.
     """
     _check(refiners, etas, states, episodes)
-    subject = _subject(run, seed, data)
+    subject = _subject(run, seed, data, write=write)
     flow, value = subject.agent.flow(), subject.agent.value
     task = subject.task if task is None else task
     key_rows, *keys = jax.random.split(jax.random.key(subject.what["seed"]), 5)
@@ -194,8 +197,12 @@ class _Subject:
         return jax.tree.map(lambda x: x[:cut], found), jax.tree.map(lambda x: x[cut:], found)
 
 
-def _subject(run: Run | str | Path, seed: int | None, data: Dataset | None) -> _Subject:
+def _subject(
+    run: Run | str | Path, seed: int | None, data: Dataset | None, *, write: bool
+) -> _Subject:
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    if write:
+        try_new(folder.path / "diagnose.json")
     config = folder.config()
     seed = config.seeds[0] if seed is None else seed
     if seed not in config.seeds:

@@ -18,12 +18,12 @@ import pytest
 from small_runs import OFFLINE, QUIET, TINY, fingerprint, train
 
 import flowpolicy as fp
-from flowpolicy import evaluation, parts
+from flowpolicy import evaluation, parts, studies
 from flowpolicy.agents import Agent
 from flowpolicy.cli import main
 from flowpolicy.envs.fleet import Local
 from flowpolicy.envs.toy import PointMass
-from flowpolicy.errors import InvalidConfig, MissingData
+from flowpolicy.errors import InvalidConfig, MissingData, StorageFailed
 from flowpolicy.refine import BestOfN
 from flowpolicy.train import place
 from flowpolicy.train.evaluate import Evaluator, Examiner, own, refined
@@ -255,6 +255,28 @@ def test_a_run_that_takes_no_lines_is_refused_before_it_is_played(
     assert main([*command, "--no-write"]) == 0
     assert "success" in capfd.readouterr().out
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_studies_of_a_run_that_takes_no_files_are_refused_before_they_begin(
+    run, monkeypatch, tmp_path
+):
+    """A sweep before it plays, a diagnosis before it compares."""
+    folder = tmp_path / "r"
+    shutil.copytree(run.path, folder)
+    real = os.open
+
+    def refuse(path, flags, *how, **more):
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(path).parent == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *how, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(studies, "evaluate", lambda *_, **__: pytest.fail("played"))
+    monkeypatch.setattr(studies.diagnosis, "compare", lambda *_: pytest.fail("compared"))
+    with pytest.raises(StorageFailed, match=r"sweep\.csv could not be written"):
+        fp.sweep_refiner(folder, [fp.one_step()])
+    with pytest.raises(StorageFailed, match=r"diagnose\.json could not be written"):
+        fp.diagnose(folder)
 
 
 def test_trying_a_table_leaves_nothing(tmp_path):

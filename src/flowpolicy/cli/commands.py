@@ -167,13 +167,7 @@ class ReportOptions:
 def report(arguments: list[str]) -> int:
     """Writes the report, or the comparison and its table, and says where it is."""
     options = tyro.cli(ReportOptions, args=arguments, prog="flowpolicy report")
-    from flowpolicy.report.comparison_html import check_comparison  # draws
-    from flowpolicy.report.html import check_report
-
-    if len(options.runs) == 1:
-        check_report(options.runs[0], options.out)
     if len(options.runs) > 1:
-        check_comparison(options.out or Path("comparison.html"))
         print(api.compare(options.runs))
     print(api.report(*options.runs, out=options.out, episodes=options.episodes))
     return 0
