@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_distilled(tmp_path):
     bc = fp.train(
         _config(fp.BC(chunk=2, actor=FMQ.actor), phases), evaluation=quiet, out=tmp_path / "bc"
     )
-    with pytest.raises(InvalidConfig, match="bc has not; .*fmq, fql, .*qc have both"):
+    with pytest.raises(InvalidConfig, match=r"bc has not; .*fmq, fql, .*qc have both"):
         fp.distil(bc, FMQ, out=tmp_path / "run")
     online = (*phases, fp.Online(4, start_after=0))
     fmq = fp.train(_config(FMQ, online), evaluation=quiet, out=tmp_path / "fmq")
