@@ -10,7 +10,7 @@ from flowpolicy import existing, parts, runs
 from flowpolicy.agents import FMQ
 from flowpolicy.agents.distilled import lagrangian_distillation
 from flowpolicy.cli.options import PartText, option_fields, registry
-from flowpolicy.cli.shared import MachineOptions
+from flowpolicy.cli.training import chosen_hardware
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import read_run, terminal_curve
 from flowpolicy.train.console import ConsoleWatch
@@ -18,11 +18,22 @@ from flowpolicy.train.phases import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistilOptions(MachineOptions):
+class DistilOptions:
     """What ``flowpolicy distil`` takes beside the fields of FMQ."""
 
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """The new run's folder; a new one under runs/ if not given."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No progress."""
 
@@ -51,7 +62,7 @@ def distil(arguments: list[str]) -> int:
         terms=chosen.distillation.value,
         out=chosen.out or None,
         watch=None if chosen.quiet else ConsoleWatch(),
-        hardware=chosen.hardware(),
+        hardware=chosen_hardware(chosen),
     )
     print(terminal_curve(read_run(run.path).evaluations))
     print(f"the run is in {run.path}; next: flowpolicy report {run.path}")

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 import tyro
@@ -11,21 +11,71 @@ from rich.console import Console
 
 from flowpolicy import api, runs
 from flowpolicy.cli.options import read_overrides, read_scaling
-from flowpolicy.cli.shared import MachineOptions, ToldOptions
 from flowpolicy.data.actions import AsRecorded
 from flowpolicy.errors import InvalidConfig
 from flowpolicy.report import read_run, terminal_curve
 from flowpolicy.runs.own import OwnData
 from flowpolicy.train import sinks
 from flowpolicy.train.console import ConsoleWatch
+from flowpolicy.train.hardware import Hardware
 from flowpolicy.train.phases import Offline, RunConfig
 from flowpolicy.train.task import Task
 from flowpolicy.train.watch import Silent, Watch
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """Who is told of progress: fields that both commands take."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody looks."""
+        ...
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether event files are wanted."""
+        ...
+
+    @property
+    def wandb(self) -> bool:
+        """Whether Weights & Biases is told."""
+        ...
+
+
+@runtime_checkable
+class UsesMachine(Protocol):
+    """What of the machine is used: fields of whatever trains, named and explained as Hardware's."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that step environments."""
+        ...
+
+    @property
+    def overlap(self) -> bool:
+        """Whether environments step while the device computes."""
+        ...
+
+    @property
+    def seed_devices(self) -> int:
+        """Devices that share the seeds out."""
+        ...
+
+    @property
+    def batch_devices(self) -> int:
+        """Devices that share every batch out."""
+        ...
+
+    @property
+    def host_rows(self) -> bool:
+        """Whether the offline rows stay in the host's memory."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NewRunOptions:
-    """What a new run needs to be told."""
+class TrainOptions:
+    """What ``flowpolicy train`` takes beside the fields of the run."""
 
     seeds: tuple[int, ...] = ()
     """How many agents, with seeds 0 to N - 1 and a ring and an environment each, side by side; or,
@@ -42,11 +92,23 @@ class NewRunOptions:
     'action_mean_std(deviations=3)'."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Without jit and scan, so that breakpoints work; slow."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainOptions(ToldOptions, MachineOptions, NewRunOptions):
-    """What ``flowpolicy train`` takes beside the fields of the run; the last base's come first."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No progress."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write TensorBoard event files (extra: tensorboard)."""
+    wandb: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also log to Weights & Biases, offline unless WANDB_MODE is set (extra: wandb)."""
 
 
 def train(arguments: list[str]) -> int:
@@ -73,7 +135,7 @@ def train(arguments: list[str]) -> int:
             seeds=_seeds(options),
             out=out,
             watch=_watch(options, out, name),
-            hardware=options.hardware(),
+            hardware=chosen_hardware(options),
             **given,
         )
     _say_end(run, options)
@@ -107,7 +169,7 @@ def _on_own_data(options: TrainOptions, given: dict[str, Any], config: RunConfig
     return {"phases": phases, **given}
 
 
-def _say_end(run: api.Run, options: ToldOptions) -> None:
+def _say_end(run: api.Run, options: Telling) -> None:
     if not options.quiet:
         say_device(Console(stderr=True))
     print(terminal_curve(read_run(run.path).evaluations))
@@ -115,13 +177,30 @@ def _say_end(run: api.Run, options: ToldOptions) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResumeOptions(ToldOptions, MachineOptions):
+class ResumeOptions:
     """What ``flowpolicy resume`` takes."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     allow_inexact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on although the result will not be, to the bit, that of a run never interrupted."""
+    workers: int = 0
+    """Processes that step environments; 0: none but this one."""
+    overlap: bool = True
+    """Step environments while the device computes; --no-overlap waits for it, with the same result
+    and shares of time that say what each part takes alone."""
+    seed_devices: int = 1
+    """Devices that share the seeds out."""
+    batch_devices: int = 1
+    """Devices that share every batch out."""
+    host_rows: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the offline rows in the host's memory."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No progress."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write TensorBoard event files (extra: tensorboard)."""
+    wandb: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also log to Weights & Biases, offline unless WANDB_MODE is set (extra: wandb)."""
 
 
 def resume(arguments: list[str]) -> int:
@@ -132,7 +211,7 @@ def resume(arguments: list[str]) -> int:
         options.run,
         watch=watch,
         allow_inexact=options.allow_inexact,
-        hardware=options.hardware(),
+        hardware=chosen_hardware(options),
     )
     _say_end(run, options)
     return 0
@@ -146,7 +225,18 @@ def _seeds(options: TrainOptions) -> int | tuple[int, ...]:
     return options.seeds[0] if len(options.seeds) == 1 else options.seeds
 
 
-def _watch(options: ToldOptions, out: Path, name: str) -> Watch:
+def chosen_hardware(options: UsesMachine) -> Hardware:
+    """Processes and devices, as the options have them."""
+    return Hardware(
+        workers=options.workers,
+        overlap=options.overlap,
+        seed_devices=options.seed_devices,
+        batch_devices=options.batch_devices,
+        host_rows=options.host_rows,
+    )
+
+
+def _watch(options: Telling, out: Path, name: str) -> Watch:
     watches: list[Watch] = [] if options.quiet else [ConsoleWatch()]
     if options.tensorboard:
         watches.append(sinks.tensorboard(out))
