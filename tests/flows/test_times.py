@@ -120,8 +120,8 @@ def test_the_diagonal_share():
 
 def test_mean_flows_diagonal_is_the_noisier_end():
     """MeanFlow's code in its own direction, data at 0: t the larger of two sigmoid(N(-0.4, 1)), and
-    r = t on the diagonal. Turned round, 1 - t is the law of our diagonal; its mean is 0.465. That of
-    15 000 draws is held to 6.4 of its standard errors (false alarm 2e-10).
+    r = t on the diagonal. Turned round, 1 - t is the law of our diagonal; its mean is 0.465. That
+    of 15 000 draws is held to 6.4 of its standard errors (false alarm 2e-10).
     """
     r, _, t = _draw(DiagonalShare(LogitNormal(), share=0.75))
     theirs = 1 / (1 + np.exp(0.4 - np.random.default_rng(0).normal(size=(N, 2))))
